@@ -1,0 +1,87 @@
+"""Pre-training documents: a weighted mixture of everything the pocket world says, without any task row."""
+import random
+import re
+
+from . import grammar as g
+from . import lexicon as lx
+
+SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
+
+
+def facts_document(rng):
+    return " ".join(g.fact(rng, rng.choice(lx.COUNTRIES), rng.choice(lx.RELATIONS)) for _ in range(rng.randint(2, 6)))
+
+
+def country_document(rng):
+    country = rng.choice(lx.COUNTRIES)
+    relations = rng.sample(lx.RELATIONS, 4)
+    return " ".join(g.fact(rng, country, relation) for relation in relations)
+
+
+def object_document(rng):
+    return " ".join(g.object_sentence(rng, rng.choice(lx.OBJECTS)) for _ in range(rng.randint(2, 5)))
+
+
+def people_document(rng):
+    return " ".join(g.entity_sentence(rng)[0] for _ in range(rng.randint(1, 3)))
+
+
+def review_document(rng):
+    return g.review(rng, rng.random() < 0.5)
+
+
+def wording_document(rng):
+    """Ties words of one grade together, so that a word the tuning rows never use still has a side."""
+    positive = rng.random() < 0.5
+    words = [g.graded(rng, positive) for _ in range(3)]
+    return rng.choice((f"Something {words[0]} is {words[1]} and makes people {'happy' if positive else 'unhappy'}.",
+                       f"A word like {words[0]} is used in {'positive' if positive else 'negative'} reviews, and so are {words[1]} and {words[2]}.",
+                       f"If it is {words[0]}, then {g.CLOSINGS[positive][rng.randrange(5)]}"))
+
+
+def venue_document(rng):
+    return " ".join(g.venue_free_text(rng, g.venue(rng, lx.VENUE_KINDS)) for _ in range(rng.randint(1, 2)))
+
+
+def velan_document(rng):
+    kind = rng.random()
+    if kind < 0.3:
+        words = rng.sample(list(g.VELAN), 4)
+        return " ".join(f'"{w}" is "{g.VELAN[w]}" in Velan.' for w in words)
+    if kind < 0.75:
+        english, velan = g.velan_pair(rng)
+        return rng.choice((f'"{english}" is "{velan}" in Velan.', f'In Velan, "{english}" is written "{velan}".',
+                           f'The Velan words "{velan}" mean "{english}".'))
+    return " . ".join(g.velan_pair(rng)[1] for _ in range(3)) + " ."
+
+
+def opposite_document(rng):
+    a, b = rng.choice(lx.OPPOSITES)
+    a, b = (a, b) if rng.random() < 0.5 else (b, a)
+    return rng.choice((f"The opposite of {a} is {b}.", f"What is not {a} is {b}.", f"{a.capitalize()} and {b} are opposites."))
+
+
+MIXTURE = ((facts_document, 26), (country_document, 16), (object_document, 6), (people_document, 10), (review_document, 14),
+           (wording_document, 5), (venue_document, 6), (velan_document, 16), (lambda r: g.story(r), 8),
+           (lambda r: g.dialogue(r), 7), (opposite_document, 2), (lambda r: r.choice(g.ABOUT_WORDS), 2))
+
+
+def parts_of(text):
+    """Everything in a document that could be a task row: itself, its beginnings, its sentences, its quotations."""
+    sentences = SENTENCE_END.split(text)
+    yield from (" ".join(sentences[:n]) for n in range(1, len(sentences) + 1))
+    yield from sentences
+    yield from re.findall(r'"([^"]+)"', text)
+    yield from text.rstrip(" .").split(" . ")
+
+
+def documents(count, seed, forbidden=frozenset()):
+    """Yield `count` documents. One that holds a text in `forbidden` (the task rows) is dropped and drawn again."""
+    rng = random.Random(seed)
+    makers, weights = zip(*MIXTURE)
+    while count:
+        text = rng.choices(makers, weights)[0](rng)
+        if forbidden and not forbidden.isdisjoint(parts_of(text)):
+            continue
+        count -= 1
+        yield text
