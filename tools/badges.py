@@ -1,0 +1,139 @@
+"""Badges, set-up cells, cost lines and the README's table, all made from pyproject.toml's repository and data/results/timings.json.
+
+    python -m tools.badges                     rewrite them
+    python -m tools.badges --repository o/n    change the repository first (`make badges REPO=o/n`)
+"""
+import argparse
+import json
+import pathlib
+import re
+import sys
+import tomllib
+
+import nbformat
+
+from utils import ROOT
+from utils.colab import SETUP_CELL
+
+NOTEBOOKS = ROOT / "notebooks"
+TIMINGS = ROOT / "data" / "results" / "timings.json"
+BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
+COST = re.compile(r"<!-- cost -->.*")
+TABLE = re.compile(r"(<!-- lessons -->\n).*?(<!-- /lessons -->)", re.DOTALL)
+
+
+def repository(root=ROOT):
+    """GitHub's owner/name from pyproject.toml, [tool.course]."""
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["course"]["repository"]
+
+
+def set_repository(name, root=ROOT):
+    """Write another owner/name into pyproject.toml. ValueError if it does not look like one."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ValueError(f"{name!r} is not a repository's name. Say it as on GitHub: REPO=owner/name.")
+    path = root / "pyproject.toml"
+    path.write_text(re.sub(r'(?m)^repository = ".*"', f'repository = "{name}"', path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def lesson_paths(folder=NOTEBOOKS):
+    """The numbered notebooks in order."""
+    return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+
+
+def badge(filename, repo):
+    """Markdown of a notebook's Colab badge."""
+    return ("[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+            f"(https://colab.research.google.com/github/{repo}/blob/main/notebooks/{filename})")
+
+
+def timings():
+    """{lesson number: {seconds, peak_mib, ...}} as measured by `tools.notebooks execute`."""
+    return json.loads(TIMINGS.read_text(encoding="utf-8")) if TIMINGS.exists() else {}
+
+
+def cost(number, measured):
+    """(CPU time, T4 time, peak memory) as text; "not measured" where there is no measurement."""
+    of = measured.get(number, {})
+    return (f"{of['seconds']:.0f} s" if "seconds" in of else "not measured",
+            f"{of['t4_minutes']:g} min" if "t4_minutes" in of else "not measured",
+            f"{of['peak_mib'] / 1024:.1f} GiB" if "peak_mib" in of else "not measured")
+
+
+def dress(notebook, filename, repo, measured):
+    """Put badge, cost line, canonical set-up cell and metadata into a notebook (in place) and return it."""
+    number = filename[:2]
+    first = notebook.cells[0]
+    first.source = BADGE.sub(lambda _: badge(filename, repo), first.source)
+    if not BADGE.search(first.source):
+        title, _, rest = first.source.partition("\n")
+        first.source = f"{title}\n\n{badge(filename, repo)}\n{rest}".rstrip()
+    cpu, t4, peak = cost(number, measured)
+    line = f"<!-- cost -->**Cost:** CPU (one core) {cpu} · T4 {t4} · peak memory {peak}"
+    first.source = COST.sub(lambda _: line, first.source) if COST.search(first.source) else f"{first.source}\n\n{line}"
+    for cell in notebook.cells:
+        if "setup" in cell.metadata.get("tags", []):
+            cell.source = SETUP_CELL.format(repository=repo)
+    notebook.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata.colab = {"name": filename}
+    if number == "13":
+        notebook.metadata.colab["gpuType"] = "T4"
+        notebook.metadata.accelerator = "GPU"
+    return notebook
+
+
+def title_and_question(notebook):
+    """("LoRA", "Is the update low-rank?") from a first cell "# 05 · LoRA" whose question is its first bold sentence."""
+    source = notebook.cells[0].source
+    title = re.sub(r"^#\s*(\d\d\s*[·.:]?\s*)?", "", source.splitlines()[0]).strip()
+    question = re.search(r"\*\*([^*]+\?)\*\*", source)
+    return title, question.group(1).strip() if question else ""
+
+
+def table(repo, measured, folder=NOTEBOOKS):
+    """The README's table of lessons, one row a notebook."""
+    rows = ["| lesson | its question | open | CPU | T4 |", "|---|---|---|---|---|"]
+    for path in lesson_paths(folder):
+        title, question = title_and_question(nbformat.read(path, 4))
+        cpu, t4, _ = cost(path.name[:2], measured)
+        rows.append(f"| [{path.name[:2]} {title}](notebooks/{path.name}) | {question} | {badge(path.name, repo)} | {cpu} | {t4} |")
+    return "\n".join(rows) + "\n"
+
+
+def write_if_changed(path, text):
+    """Leave a file alone that already says so; True if it was written."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    path.write_text(text, encoding="utf-8")
+    return True
+
+
+def rewrite(root=ROOT):
+    """Rewrite all notebooks and the README; returns the paths that changed."""
+    repo, measured, changed = repository(root), timings(), []
+    for path in lesson_paths(root / "notebooks"):
+        notebook = dress(nbformat.read(path, 4), path.name, repo, measured)
+        if write_if_changed(path, nbformat.writes(notebook) + "\n"):
+            changed.append(path)
+    readme = root / "README.md"
+    if readme.exists():
+        text = TABLE.sub(lambda m: m[1] + table(repo, measured, root / "notebooks") + m[2], readme.read_text(encoding="utf-8"))
+        if write_if_changed(readme, text):
+            changed.append(readme)
+    return changed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repository", help="GitHub's owner/name")
+    arguments = parser.parse_args()
+    try:
+        if arguments.repository:
+            set_repository(arguments.repository)
+    except ValueError as error:
+        sys.exit(str(error))
+    changed = rewrite()
+    print("\n".join(f"rewrote {pathlib.Path(p).relative_to(ROOT)}" for p in changed) or "everything says so already")
+
+
+if __name__ == "__main__":
+    main()

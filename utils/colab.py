@@ -1,0 +1,202 @@
+"""The set-up of a lesson: in Colab it adds what is missing, elsewhere it only looks; it never imports transformers or peft.
+
+`SETUP_CELL` is the cell that every notebook starts with (`tools.badges` writes it into them, the lint compares).
+"""
+import importlib
+import importlib.metadata
+import logging
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import warnings
+
+from . import ROOT
+
+SETUP_CELL = '''\
+# Set-up, the same in every lesson. In Colab it fetches the course and adds the packages that are missing there.
+BASE = "pocket"  # @param ["pocket", "pocket-xs", "pocket-m", "smollm", "mistral"]
+import os, pathlib, subprocess, sys
+
+repository = os.environ.get("COURSE_REPOSITORY", "https://github.com/{repository}")
+here = pathlib.Path.cwd()
+root = next((p for p in (here, *here.parents) if (p / "utils" / "colab.py").exists()), here / "course")
+if not root.exists():
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", repository, str(root)], check=True)
+sys.path.insert(0, str(root))
+from utils import colab
+
+colab.prepare(BASE)'''
+
+HELD = ("torch", "numpy")  # never installed or replaced in Colab: a swapped numpy or torch forces a restart
+# What Unsloth 2026.10.9 and TRL 1.12 accept. A version outside is replaced by the one in requirements.txt.
+ACCEPTED = {
+    "transformers": ">=4.56.2,<=5.17.0,!=4.57.0,!=4.57.4,!=4.57.5,!=5.0.0,!=5.1.0",
+    "trl": "==1.12.0",
+    "datasets": ">=4.7.0,<5.0.0,!=4.0.*,!=4.1.0,!=4.4.*,!=4.5.0",
+    "peft": ">=0.18.0",
+    "bitsandbytes": ">=0.45.5,!=0.46.0,!=0.48.0",
+    "accelerate": ">=1.4.0",
+    "huggingface_hub": ">=0.34.0,<2",
+}
+# Only when it is there: peft refuses to build a LoRA layer beside an older one (Colab carries 0.10.0).
+IF_THERE = {"torchao": (">=0.16.0", "0.17.0")}
+LESSON_TOOLS = ("ipywidgets", "jupyterlab", "nbformat", "nbclient", "nbconvert", "jupytext", "pytest", "pytest-xdist", "nbval")
+_last = None  # what `prepare` put into PEFT_COURSE_BASE, so that a changed form is not taken for a set variable
+
+
+def _key(name):
+    return name.lower().replace("_", "-")
+
+
+def read_pins(path):
+    """{name: version} of the `name==version` lines of a requirements file."""
+    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return dict(line.split("==") for line in lines if "==" in line)
+
+
+def needed():
+    """{name: version} of what lessons import: requirements.txt without the tools for testing, and without torch and numpy."""
+    pins = read_pins(ROOT / "requirements.txt")
+    return {name: version for name, version in pins.items() if name not in (*LESSON_TOOLS, *HELD)}
+
+
+def installed():
+    """{name: version} of the packages of this Python, names in lower case with hyphens."""
+    return {_key(d.metadata["Name"]): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+
+
+def plan(installed, needed, accepted=ACCEPTED, if_there=IF_THERE):
+    """Requirements for pip: what is missing, or present in a version that is not accepted. Never torch or numpy.
+
+    `installed` and `needed` are {name: version}, `accepted` {name: specifier}, `if_there` {name: (specifier, version)}
+    for packages that may be absent. A package that is present and has no entry in `accepted` is left as it is.
+    """
+    from packaging.specifiers import SpecifierSet
+    wanted = []
+    for name, version in needed.items():
+        present = installed.get(_key(name))
+        if present is None or not SpecifierSet(accepted.get(name, "")).contains(present, prereleases=True):
+            wanted.append(f"{name}=={version}")
+    for name, (specifier, version) in if_there.items():
+        present = installed.get(_key(name))
+        if present is not None and not SpecifierSet(specifier).contains(present, prereleases=True):
+            wanted.append(f"{name}=={version}")
+    assert not any(_key(r.split("==")[0]) in HELD for r in wanted), f"the install plan names torch or numpy: {wanted}"
+    return wanted
+
+
+def in_colab():
+    """Is this kernel one of Google Colab's?"""
+    try:
+        import google.colab  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def pip_install(requirements, *options):
+    """Install with pip while torch and numpy are held at the versions that are there. RuntimeError carries pip's last line."""
+    present = installed()
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as held:
+        held.write("".join(f"{name}=={present[name]}\n" for name in HELD if name in present))
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", held.name, *options, *requirements]
+    done = subprocess.run(command, capture_output=True, text=True)
+    os.unlink(held.name)
+    if done.returncode:
+        raise RuntimeError(f"pip could not install {', '.join(requirements)}: {(done.stderr.strip() or '?').splitlines()[-1]}\n"
+                           "Check the network, then run this cell again; if it stays, Runtime → Disconnect and delete, and start over.")
+    importlib.invalidate_caches()
+
+
+def install(requirements, *options, command="make lab"):
+    """In Colab: install and say so. Elsewhere nothing is ever installed: one sentence names the command that does it."""
+    if not requirements:
+        return
+    names = ", ".join(requirements)
+    if in_colab():
+        print(f"installing {names}")
+        pip_install(requirements, *options)
+    else:
+        print(f"Missing here: {names}. Run `{command}` in the course's folder; it installs exactly these versions.")
+
+
+def install_unsloth():
+    """For lesson 13, before anything else is imported: Unsloth without its dependencies (requirements-unsloth.txt says why)."""
+    pins = read_pins(ROOT / "requirements-unsloth.txt")
+    install(plan(installed(), pins, {name: f"=={version}" for name, version in pins.items()}), "--no-deps")
+
+
+def choose(form):
+    """The base's name: PEFT_COURSE_BASE if someone set it, else the form's value; checked, and written to PEFT_COURSE_BASE."""
+    global _last
+    from . import bases
+    given = os.environ.get("PEFT_COURSE_BASE")
+    name = bases.chosen(form if given in (None, "", _last) else given).name
+    os.environ["PEFT_COURSE_BASE"] = _last = name
+    return name
+
+
+def quieten():
+    """Keep harmless warnings and log lines out of a lesson; no progress bars at all if PEFT_COURSE_QUIET is 1."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
+    if os.environ.get("PEFT_COURSE_QUIET") == "1":
+        os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
+    for name in ("bitsandbytes", "torchao", "huggingface_hub", "datasets", "accelerate", "matplotlib.font_manager"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in (r".*pin_memory.*no accelerator", r".*IProgress not found", r".*use_reentrant", r".*cast from float16 to float32"):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def seed(value=0):
+    """Seed Python, NumPy and torch; on a CPU also ask torch for deterministic algorithms (on a card several kernels have none)."""
+    import numpy
+    import torch
+    random.seed(value)
+    numpy.random.seed(value)
+    torch.manual_seed(value)
+    if not torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def figures_inline(dpi=96):
+    """Inline figures as small PNG files; set on the shell, so that matplotlib need not be imported here."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None:
+        shell.config.InlineBackend.figure_formats = {"png"}
+        shell.config.InlineBackend.print_figure_kwargs = {"bbox_inches": "tight", "dpi": dpi, "metadata": {"Software": None}}
+
+
+def prepare(base="pocket"):
+    """What the set-up cell calls: install or look, choose the base, quieten, seed, and print one line of what is used."""
+    install(plan(installed(), needed()))
+    quieten()
+    name = choose(base)
+    seed()
+    figures_inline()
+    from . import bases
+    device = bases.device()
+    print(f"base {name} · {device.type.upper()} · {str(bases.dtype(device)).removeprefix('torch.')}")
+
+
+def versions(names=("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "unsloth", "numpy")):
+    """{name: version} of Python and the packages that decide results; differs between machines, so keep it out of compared cells."""
+    there = installed()
+    return {"python": sys.version.split()[0], **{name: there.get(name, "not installed") for name in names}}
+
+
+def checkpoint_folder(name):
+    """A folder for checkpoints that outlives the runtime: on Drive in Colab (asks for access), else build/checkpoints/<name>."""
+    if in_colab():
+        from google.colab import drive
+        drive.mount("/content/drive")
+        folder = pathlib.Path("/content/drive/MyDrive/peft-course") / name
+    else:
+        folder = ROOT / "build" / "checkpoints" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
