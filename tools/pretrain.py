@@ -29,9 +29,9 @@ PROMPT_WORDS = ("Below is an instruction that describes a task, paired with an i
                 "Review: Sentiment: positive negative Text: Entities: person: organisation: place: English: Velan: Data:")
 # Every dimension is a multiple of 64, which the 4-bit kernels need. `tokens` is what a size sees in pre-training.
 SIZES = {
-    "xs": dict(hidden_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=256, tokens=3.0e6, lr=4e-3),
-    "s": dict(hidden_size=192, num_hidden_layers=4, num_attention_heads=6, num_key_value_heads=2, intermediate_size=512, tokens=3.0e6, lr=3e-3),
-    "m": dict(hidden_size=256, num_hidden_layers=5, num_attention_heads=4, num_key_value_heads=2, intermediate_size=832, tokens=2.6e6, lr=2e-3),
+    "xs": dict(hidden_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=256, tokens=6.0e6, lr=4e-3),
+    "s": dict(hidden_size=192, num_hidden_layers=4, num_attention_heads=6, num_key_value_heads=2, intermediate_size=512, tokens=4.6e6, lr=3e-3),
+    "m": dict(hidden_size=256, num_hidden_layers=5, num_attention_heads=4, num_key_value_heads=2, intermediate_size=832, tokens=3.6e6, lr=2e-3),
 }
 
 

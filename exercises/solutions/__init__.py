@@ -1,0 +1,1 @@
+"""Solutions and plausible wrong answers, one module a lesson. Try the exercise first."""

@@ -1,0 +1,88 @@
+"""Sweeps behind the lessons' stored results: every arm gets the same search, the rate is chosen on validation rows.
+
+    python -m tools.sweeps lora-rank            # names in SWEEPS; goes on where it was stopped
+
+Each arm (task, method, options) is trained once per rate of the grid with seed 0. The rate with the best validation
+score (ties: the lower validation loss) is trained again with the other seeds. Every run is kept, chosen or not.
+"""
+import argparse
+import json
+
+import torch
+from tqdm import tqdm
+
+from utils import ROOT, bases, evaluation, methods, results, tasks, training
+
+LORA_RANKS = (1, 2, 4, 8, 16, 64)
+SWEEPS = {
+    "lora-rank": dict(seeds=(0, 1, 2), steps=80, arms=[
+        (task, name, options) for task in ("facts", "entities")
+        for name, options in [("full", {})] + [("lora", {"rank": r}) for r in LORA_RANKS] + [("lora", {"rank": 8, "targets": ["q_proj", "v_proj"]})]]),
+}
+
+
+def run(task, method, options, lr, seed, steps, base="pocket-s", count=None):
+    """Train one arm once and score it; a flat dict."""
+    model, tokenizer = bases.load(base)
+    model = methods.apply(method, model, seed=seed, **options)
+    history = training.train(model, tokenizer, tasks.load(task, "train", count), steps=steps, lr=lr, seed=seed, progress=False)
+    validation, test = tasks.load(task, "validation"), tasks.load(task, "test")
+    return {"base": base, "task": task, "method": method, "options": json.dumps(options), "lr": lr, "seed": seed, "steps": steps,
+            "validation_score": evaluation.exact_match(model, tokenizer, validation),
+            "validation_loss": round(evaluation.answer_loss(model, tokenizer, validation), 5),
+            "test_score": evaluation.exact_match(model, tokenizer, test),
+            "facts_kept": evaluation.facts_kept(model, tokenizer), "final_loss": round(history.final_loss, 4),
+            "trainable": training.count(model)[0], "seconds": round(history.seconds, 2)}
+
+
+def best(rows):
+    """The row with the highest validation score; among equals, the lowest validation loss."""
+    return max(rows, key=lambda r: (r["validation_score"], -r["validation_loss"]))
+
+
+class Ledger:
+    """Finished runs on disk, so that a stopped sweep goes on."""
+
+    def __init__(self, name):
+        self.path = ROOT / "build" / "sweeps" / f"{name}.jsonl"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        self.rows = [json.loads(line) for line in lines]
+
+    def get(self, **settings):
+        """The stored row of these settings, or a new run, stored before it is returned."""
+        key = {**settings, "options": json.dumps(settings["options"])}
+        found = results.select(self.rows, **key)
+        if not found:
+            found = [run(**settings)]
+            self.rows += found
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(found[0]) + "\n")
+        return found[0]
+
+
+def sweep(name):
+    plan = SWEEPS[name]
+    ledger, rows = Ledger(name), []
+    base = plan.get("base", "pocket-s")
+    for task, method, options in tqdm(plan["arms"], desc=name):
+        common = dict(task=task, method=method, options=options, steps=plan["steps"], base=base)
+        searched = [ledger.get(**common, lr=lr, seed=0) for lr in methods.RATES]
+        chosen = best(searched)["lr"]
+        rows += [{**row, "chosen": row["lr"] == chosen} for row in searched]
+        rows += [{**ledger.get(**common, lr=chosen, seed=seed), "chosen": True} for seed in plan["seeds"] if seed]
+    path = results.save(name, rows, {"seeds": plan["seeds"], "steps": plan["steps"], "rates": methods.RATES, "batch_size": 16,
+                                     "threads": torch.get_num_threads(), "rule": "rate by validation score, ties by validation loss, seed 0"})
+    print(f"{len(rows)} runs in {path.relative_to(ROOT)}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep", nargs="+", choices=SWEEPS)
+    torch.use_deterministic_algorithms(True)
+    for name in parser.parse_args().sweep:
+        sweep(name)
+
+
+if __name__ == "__main__":
+    main()
