@@ -108,7 +108,7 @@ def normalise(notebook):
     return notebook
 
 
-def execute(notebook, folder=NOTEBOOKS, closed=True, timeout=1800):
+def execute(notebook, folder, closed=True, timeout=1800):
     """Run all cells in a fresh kernel with `folder` as its working folder; (seconds, peak MiB). Outputs are stored in place.
 
     An error in a cell not tagged raises-exception is a Problem with the cell's number, its first line and the error.
@@ -166,7 +166,7 @@ def execute_in_place(number):
     notebook = badges.dress(nbformat.read(path, 4), path.name, badges.repository(), badges.timings())
     kept = ROOT / "build" / "runs" / path.name
     try:
-        seconds, peak = execute(notebook)
+        seconds, peak = execute(notebook, path.parent)
         if faults := all_faults(normalise(notebook)):
             raise Problem("\n".join(faults))
     except Problem as problem:
@@ -183,7 +183,7 @@ def run_copy(number, to):
     notebook = nbformat.read(path, 4)
     print(f"running {path.relative_to(ROOT)}", flush=True)
     try:
-        seconds, peak = execute(notebook, closed=False)
+        seconds, peak = execute(notebook, path.parent, closed=False)
     except Problem as problem:
         save(notebook, to / path.name)
         raise Problem(f"{path.name}: {problem}\nThe copy, up to that cell: {to / path.name}") from None
@@ -245,6 +245,8 @@ def main():
         except Problem as problem:
             failed = True
             print(problem, file=sys.stderr)
+    if arguments.what == "execute":
+        badges.rewrite()  # the README's table tells the new times
     sys.exit(failed)
 
 

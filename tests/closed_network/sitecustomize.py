@@ -12,6 +12,7 @@ MESSAGE = "The network is closed during tests, and something asked for {}. Use w
 
 for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
     os.environ[name] = "1"
+os.environ["HF_HOME"] = os.path.abspath(os.path.join(HERE, "..", "..", "build", "empty-hub-cache"))  # nor what was fetched earlier
 os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([HERE, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
 
 
@@ -19,28 +20,31 @@ class NetworkIsClosed(OSError):
     """Raised instead of leaving the machine."""
 
 
-def allowed(address):
-    """Is this a Unix socket path, or a (host, port, ...) on this machine?"""
-    if not isinstance(address, tuple):
-        return True
-    host = address[0].decode() if isinstance(address[0], bytes) else address[0]
-    return host in (None, "") or str(host).startswith(LOOPBACK)
+def allowed(host):
+    """Is this host on this machine? None and "" mean any of its own addresses."""
+    host = host.decode() if isinstance(host, bytes) else host
+    return not host or str(host).startswith(LOOPBACK)
 
 
-def _guard(call, position):
+def guard(call, host_of):
+    """`call`, refusing when `host_of(its arguments)` is not on this machine."""
     def guarded(*arguments, **options):
-        address = arguments[position] if len(arguments) > position else None
-        address = address if call is not _getaddrinfo else (address or options.get("host"), 0)
-        if not allowed(address):
-            raise NetworkIsClosed(MESSAGE.format(address))
+        host = host_of(*arguments, **options)
+        if not allowed(host):
+            raise NetworkIsClosed(MESSAGE.format(host))
         return call(*arguments, **options)
     return guarded
 
 
 if not hasattr(socket, "network_is_closed"):
-    _getaddrinfo = socket.getaddrinfo
-    socket.socket.connect = _guard(socket.socket.connect, 1)
-    socket.socket.connect_ex = _guard(socket.socket.connect_ex, 1)
-    socket.getaddrinfo = _guard(_getaddrinfo, 0)
-    socket.gethostbyname = _guard(socket.gethostbyname, 0)
+    def of_address(_, address):
+        return address[0] if isinstance(address, tuple) else None  # a Unix socket's address is a path
+
+    def of_name(host, *_, **__):
+        return host
+
+    socket.socket.connect = guard(socket.socket.connect, of_address)
+    socket.socket.connect_ex = guard(socket.socket.connect_ex, of_address)
+    socket.getaddrinfo = guard(socket.getaddrinfo, of_name)
+    socket.gethostbyname = guard(socket.gethostbyname, of_name)
     socket.network_is_closed = True
