@@ -7,7 +7,7 @@ WORKERS ?= 2
 FLAGS ?=
 # Stored outputs are made and compared with one thread, no progress bars and no network.
 CLOSED := env -u PEFT_COURSE_BASE PYTHONPATH="$(CURDIR)/tests/closed_network" PEFT_COURSE_QUIET=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
-SUITE = $(CLOSED) $(BIN)/python -m pytest tests notebooks --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg \
+SUITE = $(CLOSED) $(BIN)/python -m pytest tests $(if $(wildcard notebooks/*.ipynb),notebooks) --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg \
 	--nbval-cell-timeout=300 -n $(WORKERS) --dist loadscope -q --durations=8 $(FLAGS)
 
 READY := $(STAMP)

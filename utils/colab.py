@@ -126,7 +126,7 @@ def install(requirements, *options, command="make lab"):
 def install_unsloth():
     """For lesson 13, before anything else is imported: Unsloth without its dependencies (requirements-unsloth.txt says why)."""
     pins = read_pins(ROOT / "requirements-unsloth.txt")
-    install(plan(installed(), pins, {name: f"=={version}" for name, version in pins.items()}), "--no-deps")
+    install(plan(installed(), pins, {name: f"=={version}" for name, version in pins.items()}, {}), "--no-deps")
 
 
 def choose(form):
