@@ -23,7 +23,7 @@ endif
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo "Settings: PYTHON=python3.12 (which Python), BASE=smollm (which base model; fetches it), WORKERS=2 (tests side by side)"
 
 $(STAMP): requirements.txt requirements-unsloth.txt constraints.txt

@@ -53,8 +53,7 @@ def _key(name):
 
 def read_pins(path):
     """{name: version} of the `name==version` lines of a requirements file."""
-    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return dict(line.split("==") for line in lines if "==" in line)
+    return dict(line.strip().split("==") for line in path.read_text(encoding="utf-8").splitlines() if "==" in line and line[0] != "#")
 
 
 def needed():
@@ -91,10 +90,9 @@ def plan(installed, needed, accepted=ACCEPTED, if_there=IF_THERE):
 def in_colab():
     """Is this kernel one of Google Colab's?"""
     try:
-        import google.colab  # noqa: F401
+        return importlib.import_module("google.colab") is not None
     except ImportError:
         return False
-    return True
 
 
 def pip_install(requirements, *options):
@@ -143,7 +141,6 @@ def quieten():
     """Keep harmless warnings and log lines out of a lesson; no progress bars at all if PEFT_COURSE_QUIET is 1."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
     if os.environ.get("PEFT_COURSE_QUIET") == "1":
         os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
     for name in ("bitsandbytes", "torchao", "huggingface_hub", "datasets", "accelerate", "matplotlib.font_manager"):
