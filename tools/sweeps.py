@@ -1,33 +1,36 @@
 """Sweeps behind the lessons' stored results: every arm gets the same search, the rate is chosen on validation rows.
 
-    python -m tools.sweeps lora-rank            # names in SWEEPS; goes on where it was stopped
+    python -m tools.sweeps lora-rank            # names from tools/sweep_plans/; goes on where it was stopped
 
 Each arm (task, method, options) is trained once per rate of the grid with seed 0. The rate with the best validation
 score (ties: the lower validation loss) is trained again with the other seeds. Every run is kept, chosen or not.
 """
 import argparse
+import importlib
 import json
+import pkgutil
 
 import torch
 from tqdm import tqdm
 
+from tools import sweep_plans
 from utils import ROOT, bases, evaluation, methods, results, tasks, training
 
-LORA_RANKS = (1, 2, 4, 8, 16, 64)
-SWEEPS = {
-    "lora-rank": dict(seeds=(0, 1, 2), steps=80, arms=[
-        (task, name, options) for task in ("facts", "entities")
-        for name, options in [("full", {})] + [("lora", {"rank": r}) for r in LORA_RANKS] + [("lora", {"rank": 8, "targets": ["q_proj", "v_proj"]})]]),
-}
+PLANS = [importlib.import_module(f"tools.sweep_plans.{m.name}") for m in pkgutil.iter_modules(sweep_plans.__path__)]
+SWEEPS = {name: plan for module in PLANS for name, plan in module.SWEEPS.items()}
+for _module in PLANS:
+    methods.METHODS.update(getattr(_module, "METHODS", {}))
 
 
-def run(task, method, options, lr, seed, steps, base="pocket-s", count=None):
+def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, batch_size=16):
     """Train one arm once and score it; a flat dict."""
     model, tokenizer = bases.load(base)
     model = methods.apply(method, model, seed=seed, **options)
-    history = training.train(model, tokenizer, tasks.load(task, "train", count), steps=steps, lr=lr, seed=seed, progress=False)
+    history = training.train(model, tokenizer, tasks.load(task, "train", count), steps=steps, lr=lr, seed=seed,
+                             batch_size=batch_size, progress=False)
     validation, test = tasks.load(task, "validation"), tasks.load(task, "test")
     return {"base": base, "task": task, "method": method, "options": json.dumps(options), "lr": lr, "seed": seed, "steps": steps,
+            "count": count, "batch_size": batch_size,
             "validation_score": evaluation.exact_match(model, tokenizer, validation),
             "validation_loss": round(evaluation.answer_loss(model, tokenizer, validation), 5),
             "test_score": evaluation.exact_match(model, tokenizer, test),
@@ -66,12 +69,13 @@ def sweep(name):
     ledger, rows = Ledger(name), []
     base = plan.get("base", "pocket-s")
     for task, method, options in tqdm(plan["arms"], desc=name):
-        common = dict(task=task, method=method, options=options, steps=plan["steps"], base=base)
-        searched = [ledger.get(**common, lr=lr, seed=0) for lr in methods.RATES]
+        common = dict(task=task, method=method, options=options, steps=plan["steps"], base=base, count=plan.get("count"),
+                      batch_size=plan.get("batch_size", 16))
+        searched = [ledger.get(**common, lr=lr, seed=0) for lr in plan.get("rates", methods.RATES)]
         chosen = best(searched)["lr"]
         rows += [{**row, "chosen": row["lr"] == chosen} for row in searched]
         rows += [{**ledger.get(**common, lr=chosen, seed=seed), "chosen": True} for seed in plan["seeds"] if seed]
-    path = results.save(name, rows, {"seeds": plan["seeds"], "steps": plan["steps"], "rates": methods.RATES, "batch_size": 16,
+    path = results.save(name, rows, {"seeds": plan["seeds"], "steps": plan["steps"], "rates": plan.get("rates", methods.RATES), "batch_size": plan.get("batch_size", 16),
                                      "threads": torch.get_num_threads(), "rule": "rate by validation score, ties by validation loss, seed 0"})
     print(f"{len(rows)} runs in {path.relative_to(ROOT)}")
 

@@ -98,9 +98,9 @@ def question_document(rng):
                        f"{a} asked: {ask} The answer was {v}."))
 
 
-MIXTURE = ((facts_document, 20), (country_document, 12), (question_document, 8), (object_document, 5), (people_document, 5),
-           (names_document, 9), (echo_document, 8), (review_document, 10), (wording_document, 4), (venue_document, 3),
-           (guide_document, 6), (velan_document, 24), (lambda r: g.story(r), 7), (lambda r: g.dialogue(r), 6), (opposite_document, 2),
+MIXTURE = ((facts_document, 13), (country_document, 8), (question_document, 6), (object_document, 4), (people_document, 4),
+           (names_document, 20), (echo_document, 6), (review_document, 8), (wording_document, 3), (venue_document, 2),
+           (guide_document, 10), (velan_document, 24), (lambda r: g.story(r), 5), (lambda r: g.dialogue(r), 5), (opposite_document, 2),
            (lambda r: r.choice(g.ABOUT_WORDS), 2))
 
 

@@ -1,0 +1,5 @@
+"""What to sweep, one module a lesson: SWEEPS = {name: plan} and, where a lesson needs its own method, METHODS = {name: function}.
+
+A plan has `arms`, a list of (task, method, options); `seeds`, `steps`, `rates`; and optionally `base`, `count` (training rows)
+and `batch_size`. All arms of a plan get the same rates, steps and seeds.
+"""
