@@ -6,6 +6,7 @@ Each arm (task, method, options) is trained once per rate of the grid with seed 
 score (ties: the lower validation loss) is trained again with the other seeds. Every run is kept, chosen or not.
 """
 import argparse
+import functools
 import importlib
 import json
 import pkgutil
@@ -22,18 +23,22 @@ for _module in PLANS:
     methods.METHODS.update(getattr(_module, "METHODS", {}))
 
 
-def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, batch_size=16):
-    """Train one arm once and score it; a flat dict."""
-    model, tokenizer = bases.load(base)
-    model = methods.apply(method, model, seed=seed, **options)
-    history = training.train(model, tokenizer, tasks.load(task, "train", count), steps=steps, lr=lr, seed=seed,
-                             batch_size=batch_size, progress=False)
-    validation, test = tasks.load(task, "validation"), tasks.load(task, "test")
+def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, batch_size=16, keep=None, tests=None):
+    """Train one arm once and score it; a flat dict.
+
+    `keep(row)` leaves out rows of all splits; `tests`, {column: function of a row}, adds scores on parts of the test split.
+    """
+    model, tokenizer = bases.load(base, four_bit=options.get("four_bit", False))
+    model = methods.apply(method, model, seed=seed, **{k: v for k, v in options.items() if k != "four_bit"})
+    train, validation, test = ([r for r in tasks.load(task, split, count if split == "train" else None) if keep is None or keep(r)]
+                               for split in ("train", "validation", "test"))
+    history = training.train(model, tokenizer, train, steps=steps, lr=lr, seed=seed, batch_size=batch_size, progress=False)
     return {"base": base, "task": task, "method": method, "options": json.dumps(options), "lr": lr, "seed": seed, "steps": steps,
             "count": count, "batch_size": batch_size,
             "validation_score": evaluation.exact_match(model, tokenizer, validation),
             "validation_loss": round(evaluation.answer_loss(model, tokenizer, validation), 5),
             "test_score": evaluation.exact_match(model, tokenizer, test),
+            **{column: evaluation.exact_match(model, tokenizer, [r for r in tasks.load(task, "test") if part(r)]) for column, part in (tests or {}).items()},
             "facts_kept": evaluation.facts_kept(model, tokenizer), "final_loss": round(history.final_loss, 4),
             "trainable": training.count(model)[0], "seconds": round(history.seconds, 2)}
 
@@ -52,7 +57,7 @@ class Ledger:
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
         self.rows = [json.loads(line) for line in lines]
 
-    def get(self, **settings):
+    def get(self, run=run, **settings):
         """The stored row of these settings, or a new run, stored before it is returned."""
         key = {**settings, "options": json.dumps(settings["options"])}
         found = results.select(self.rows, **key)
@@ -69,7 +74,7 @@ def sweep(name):
     ledger, rows = Ledger(name), []
     base = plan.get("base", "pocket-s")
     for task, method, options in tqdm(plan["arms"], desc=name):
-        common = dict(task=task, method=method, options=options, steps=plan["steps"], base=base, count=plan.get("count"),
+        common = dict(run=functools.partial(run, keep=plan.get("keep"), tests=plan.get("tests")), task=task, method=method, options=options, steps=plan["steps"], base=base, count=plan.get("count"),
                       batch_size=plan.get("batch_size", 16))
         searched = [ledger.get(**common, lr=lr, seed=0) for lr in plan.get("rates", methods.RATES)]
         chosen = best(searched)["lr"]

@@ -81,10 +81,12 @@ def names_document(rng):
 
 
 def guide_document(rng):
-    """A guide entry as a list of fields in any order, then the venue in words."""
+    """A guide entry as a list of fields in any order, then the venue in words or questions about some fields."""
     v = g.venue(rng, lx.VENUE_KINDS)
-    keys = rng.sample(list(v), 5)
-    return f"Guide entry ({'; '.join(f'{k} {v[k]}' for k in keys)}). {g.venue_free_text(rng, v)}"
+    entry = f"Guide entry ({'; '.join(f'{k} {v[k]}' for k in rng.sample(list(v), 5))})."
+    if rng.random() < 0.5:
+        return f"{entry} {g.venue_free_text(rng, v)}"
+    return entry + "".join(f" Which {k}? {v[k]}." for k in rng.sample(list(v), 3))
 
 
 def question_document(rng):
@@ -98,9 +100,9 @@ def question_document(rng):
                        f"{a} asked: {ask} The answer was {v}."))
 
 
-MIXTURE = ((facts_document, 13), (country_document, 8), (question_document, 6), (object_document, 4), (people_document, 4),
-           (names_document, 20), (echo_document, 6), (review_document, 8), (wording_document, 3), (venue_document, 2),
-           (guide_document, 10), (velan_document, 24), (lambda r: g.story(r), 5), (lambda r: g.dialogue(r), 5), (opposite_document, 2),
+MIXTURE = ((facts_document, 12), (country_document, 7), (question_document, 6), (object_document, 4), (people_document, 3),
+           (names_document, 22), (echo_document, 6), (review_document, 8), (wording_document, 3), (venue_document, 2),
+           (guide_document, 20), (velan_document, 15), (lambda r: g.story(r), 4), (lambda r: g.dialogue(r), 4), (opposite_document, 2),
            (lambda r: r.choice(g.ABOUT_WORDS), 2))
 
 
