@@ -18,7 +18,7 @@ from utils.colab import SETUP_CELL
 NOTEBOOKS = ROOT / "notebooks"
 TIMINGS = ROOT / "data" / "results" / "timings.json"
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
-COST = re.compile(r"<!-- cost -->.*")
+COST = re.compile(r"(?m)^.*<!-- cost -->.*$")
 TABLE = re.compile(r"(<!-- lessons -->\n).*?(<!-- /lessons -->)", re.DOTALL)
 
 
@@ -68,7 +68,7 @@ def dress(notebook, filename, repo, measured):
         title, _, rest = first.source.partition("\n")
         first.source = f"{title}\n\n{badge(filename, repo)}\n{rest}".rstrip()
     cpu, t4, peak = cost(number, measured)
-    line = f"<!-- cost -->**Cost:** CPU (one core) {cpu} · T4 {t4} · peak memory {peak}"
+    line = f"**Cost:** CPU (one core) {cpu} · T4 {t4} · peak memory {peak} <!-- cost -->"
     first.source = COST.sub(lambda _: line, first.source) if COST.search(first.source) else f"{first.source}\n\n{line}"
     for cell in notebook.cells:
         if "setup" in cell.metadata.get("tags", []):

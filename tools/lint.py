@@ -91,6 +91,15 @@ def made_by_tools(notebook, filename, repo):
         yield "metadata or cell ids are not as the tools write them; run `python -m tools.notebooks execute`"
 
 
+def links(notebook, folder):
+    """Faults of links to files: each must lead somewhere."""
+    for position, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)\s#]+)", cell.source):
+                if not (folder / target).exists():
+                    yield f"cell {position} links to {target}, which does not exist"
+
+
 def execution(notebook):
     """Faults of the stored run."""
     counts = [c.execution_count for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
@@ -122,7 +131,7 @@ def faults(path, repo=None, listed=None):
     repo = badges.repository() if repo is None else repo
     if listed is None:
         listed = yaml.safe_load(UNCOMPARED.read_text(encoding="utf-8")) or {}
-    found = [*anatomy(notebook, path.name[:2]), *style(notebook), *made_by_tools(notebook, path.name, repo),
+    found = [*anatomy(notebook, path.name[:2]), *style(notebook), *made_by_tools(notebook, path.name, repo), *links(notebook, path.parent),
              *execution(notebook), *comparison(notebook, path.stem, listed)]
     if path.stat().st_size >= BYTES:
         found.append(f"the file has {path.stat().st_size / 1e6:.1f} MB; {BYTES / 1e6:g} MB are allowed (smaller figures?)")

@@ -38,7 +38,8 @@ def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, bat
             "validation_score": evaluation.exact_match(model, tokenizer, validation),
             "validation_loss": round(evaluation.answer_loss(model, tokenizer, validation), 5),
             "test_score": evaluation.exact_match(model, tokenizer, test),
-            **{column: evaluation.exact_match(model, tokenizer, [r for r in tasks.load(task, "test") if part(r)]) for column, part in (tests or {}).items()},
+            **{column: evaluation.exact_match(model, tokenizer, [r for r in tasks.load(task, "test") if part(r)])
+               for column, part in (tests or {}).items()},
             "facts_kept": evaluation.facts_kept(model, tokenizer), "final_loss": round(history.final_loss, 4),
             "trainable": training.count(model)[0], "seconds": round(history.seconds, 2)}
 
@@ -72,9 +73,9 @@ class Ledger:
 def sweep(name):
     plan = SWEEPS[name]
     ledger, rows = Ledger(name), []
-    base = plan.get("base", "pocket-s")
+    base, runner = plan.get("base", "pocket-s"), functools.partial(run, keep=plan.get("keep"), tests=plan.get("tests"))
     for task, method, options in tqdm(plan["arms"], desc=name):
-        common = dict(run=functools.partial(run, keep=plan.get("keep"), tests=plan.get("tests")), task=task, method=method, options=options, steps=plan["steps"], base=base, count=plan.get("count"),
+        common = dict(run=runner, task=task, method=method, options=options, steps=plan["steps"], base=base, count=plan.get("count"),
                       batch_size=plan.get("batch_size", 16))
         searched = [ledger.get(**common, lr=lr, seed=0) for lr in plan.get("rates", methods.RATES)]
         chosen = best(searched)["lr"]

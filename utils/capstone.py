@@ -35,6 +35,7 @@ class Settings:
     max_length: int = 2048        # tokens of the longest row
     rank: int = 16
     alpha: int = 16
+    checkpointing: object = "unsloth"
     seed: int = 3407
     save_every: int = 10
     test_rows: int = 100          # held-out rows that are scored
@@ -43,7 +44,7 @@ class Settings:
 
 
 OF_BASE = {"pocket-xs": {}, "pocket-s": {}, "pocket-m": {}}
-POCKET = dict(batch=8, accumulation=1, lr=3e-3, max_length=256, test_rows=312, eval_batch=100, new_tokens=48)
+POCKET = dict(batch=8, accumulation=1, steps=150, lr=1e-2, max_length=256, checkpointing=False, save_every=25, test_rows=312, eval_batch=100, new_tokens=48)
 
 
 def settings(base=None):
@@ -79,7 +80,7 @@ def preflight(s):
     base, cuda = bases.chosen(s.base), torch.cuda.is_available()
     shape = "mistral-7b-v0.3" if base.name == "mistral" else memory.from_transformers(AutoConfig.from_pretrained(**bases.source(base)), base.name)
     planned = memory.plan(shape, rank=s.rank, batch=s.batch, length=s.max_length, dtype=str(bases.dtype()).removeprefix("torch."),
-                          optimizer="adamw_8bit" if cuda else "adamw")
+                          optimizer="adamw_8bit" if cuda else "adamw", checkpointing=s.checkpointing)
     if cuda:
         memory.refuse_if_too_small(planned, torch.cuda.mem_get_info()[0])
     return planned
@@ -169,7 +170,19 @@ def silent_train(trainer, checkpoint=None):
     from transformers.trainer_callback import PrinterCallback
     if training.quiet():
         trainer.remove_callback(PrinterCallback)
+    trainer.optimizer = trainer.lr_scheduler = None  # what a stopped call left would go on with its moments
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def load_finished(trainer, checkpoint):
+    """Put a finished run's adapter, optimiser and history in place. (Resumed at its last step, the Trainer would train one more.)"""
+    from safetensors.torch import load_file
+    from peft import set_peft_model_state_dict
+    from transformers import TrainerState
+    set_peft_model_state_dict(trainer.model, load_file(checkpoint / "adapter_model.safetensors"))
+    trainer.create_optimizer()
+    trainer.optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", weights_only=True, map_location=trainer.model.device))
+    trainer.state = TrainerState.load_from_json(checkpoint / "trainer_state.json")
 
 
 def train(trainer, start_over=False):
@@ -179,17 +192,17 @@ def train(trainer, start_over=False):
     """
     folder, steps = pathlib.Path(trainer.args.output_dir), trainer.args.max_steps
     first = _start.setdefault(trainer.model, {n: p.detach().clone() for n, p in training.trainable(trainer.model)})
-    if start_over:
-        for path in folder.glob("checkpoint-*"):
-            shutil.rmtree(path)
+    for path in folder.glob("checkpoint-*") if start_over else ():
+        shutil.rmtree(path)
     last = last_checkpoint(folder)
     done = int(last.name[11:]) if last else 0
+    if done >= steps:
+        print(f"finished before: {done} of {steps} steps (start_over=True trains again)")
+        load_finished(trainer, last)
+        return done
     if last is None:
-        with torch.no_grad():
-            for name, parameter in training.trainable(trainer.model):
-                parameter.copy_(first[name])
-    print(f"{steps} steps from the start" if not done else f"going on after step {done} of {steps}" if done < steps else
-          f"finished before: {done} of {steps} steps (start_over=True trains again)")
+        trainer.model.load_state_dict(first, strict=False)
+    print(f"going on after step {done} of {steps}" if done else f"{steps} steps from the start")
     try:
         silent_train(trainer, last)
     except (OSError, RuntimeError) as error:

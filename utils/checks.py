@@ -20,13 +20,11 @@ class NotStarted(Exception):
 
 
 def exercise(number, todo):
-    """Decorator: makes a check print `passed`, a hint, or the task itself, and return True only if it passed."""
+    """Decorator: makes a check print `passed`, a hint, or the task itself; `judge` gives the same as (passed, text)."""
     def wrap(check):
         @functools.wraps(check)
         def run(answer):
-            passed, text = judge(check, answer, todo)
-            print(f"Exercise {number}: {text}")
-            return passed
+            print(f"Exercise {number}: {judge(check, answer, todo)[1]}")
         run.judge = lambda answer: judge(check, answer, todo)
         run.number = number
         return run

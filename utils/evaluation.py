@@ -40,6 +40,11 @@ def collate(pairs, pad_id, device="cpu"):
     return {k: torch.tensor(v, device=device) for k, v in batch.items()}
 
 
+def batch_of(model, tokenizer, rows):
+    """The rows (dicts with `prompt` and `answer`) as one padded batch on the model's device."""
+    return collate([encode_pair(tokenizer, r["prompt"], r["answer"]) for r in rows], tokenizer.pad_token_id, model.device)
+
+
 @contextlib.contextmanager
 def evaluating(model):
     """No gradients, no dropout; afterwards the model is in the mode it had."""

@@ -5,7 +5,7 @@ methods by hand and prove them equal to what stands here.
 """
 import torch
 
-from . import modules
+from . import bases, modules
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # the one grid that every method is searched on
 
@@ -53,16 +53,20 @@ def ia3(model):
                                        task_type="CAUSAL_LM"))
 
 
-def prefix(model, tokens=10, mlp=False, **options):
-    """Prefix tuning (arXiv 2101.00190), with the MLP re-parametrisation if asked."""
-    from peft import PrefixTuningConfig
-    return peft_model(model, PrefixTuningConfig(num_virtual_tokens=tokens, prefix_projection=mlp, task_type="CAUSAL_LM", **options))
+def prefix(model, tokens=10, mlp=False, text=None, **options):
+    """Prefix tuning (arXiv 2101.00190), with the MLP re-parametrisation if asked; starts from noise, or from the keys and values of `text`."""
+    from peft import PrefixTuningConfig, initialize_kv_prefix_from_text
+    made = peft_model(model, PrefixTuningConfig(num_virtual_tokens=tokens, prefix_projection=mlp, task_type="CAUSAL_LM", **options))
+    if text is not None:
+        initialize_kv_prefix_from_text(made, bases.load_tokenizer(), text=text, use_chat_template=False)
+    return made
 
 
-def prompt(model, tokens=20, **options):
-    """Prompt tuning (arXiv 2104.08691)."""
+def prompt(model, tokens=20, init="RANDOM", text=None):
+    """Prompt tuning (arXiv 2104.08691); `init` is RANDOM, SAMPLE_VOCAB (words of the vocabulary) or TEXT (the tokens of `text`, repeated)."""
     from peft import PromptTuningConfig
-    return peft_model(model, PromptTuningConfig(num_virtual_tokens=tokens, task_type="CAUSAL_LM", **options))
+    start = {"prompt_tuning_init_text": text, "tokenizer_name_or_path": model.name_or_path} if init == "TEXT" else {}
+    return peft_model(model, PromptTuningConfig(num_virtual_tokens=tokens, prompt_tuning_init=init, task_type="CAUSAL_LM", **start))
 
 
 def p_tuning(model, tokens=20, **options):
@@ -71,5 +75,11 @@ def p_tuning(model, tokens=20, **options):
     return peft_model(model, PromptEncoderConfig(num_virtual_tokens=tokens, task_type="CAUSAL_LM", **options))
 
 
+def adapter(model, bottleneck=16, **options):
+    """Bottleneck adapters and the norms (arXiv 1902.00751); `placement`, `std` and `train_norms` as in utils.adapters."""
+    from . import adapters
+    return adapters.insert(model, bottleneck, **options)
+
+
 METHODS = {"none": lambda model: model, "full": full, "head": head, "lora": lora, "ia3": ia3, "prefix": prefix, "prompt": prompt,
-           "p_tuning": p_tuning}
+           "p_tuning": p_tuning, "adapter": adapter}

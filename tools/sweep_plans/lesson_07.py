@@ -22,3 +22,11 @@ def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, bat
         row[f"{split}_loss"] = round(evaluation.answer_loss(model, tokenizer, rows), 5)
     return {**row, "facts_kept": evaluation.facts_kept(model, tokenizer), "final_loss": round(history.final_loss, 4),
             "trainable": training.count(model)[0], "seconds": round(history.seconds, 2)}
+
+
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+BEST = ("prefix", {"tokens": 20, "text": TEXT})
+ARMS = [("full", {}), ("lora", {"rank": 8}), *(("prefix", {"tokens": p}) for p in (1, 5, 20)), ("prefix", {"tokens": 20, "mlp": True}), BEST]
+COMMON = dict(run=run, seeds=(0, 1, 2), steps=80, rates=RATES)
+SWEEPS = {"prefix-length": dict(COMMON, arms=[("data_to_text", *arm) for arm in ARMS]),
+          "prefix-few-rows": dict(COMMON, count=50, arms=[("data_to_text", *arm) for arm in (("full", {}), ("lora", {"rank": 8}), BEST)])}

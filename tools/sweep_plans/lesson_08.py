@@ -1,26 +1,56 @@
-"""Prompt tuning: how a prompt starts, how large the base is, and films against products."""
+"""Prompt tuning: how a prompt starts, how large the base is, and films against products.
+
+`python -m tools.sweep_plans.lesson_08` trains the five prompts that vote, once the sweep prompt-start has chosen their rate.
+"""
 LABELS = {"tokens": 10, "init": "TEXT", "text": " positive negative"}
 QUESTION = {"tokens": 10, "init": "TEXT", "text": "The capital, the currency, the language"}
+STARTS = [LABELS, {"tokens": 10, "init": "SAMPLE_VOCAB"}, {"tokens": 10, "init": "RANDOM"}]
 FILM_ASPECTS = (" plot", " acting", " music", " ending", " dialogue", " lighting")
-PROMPT = dict(seeds=(0, 1, 2), steps=120, rates=(3e-3, 3e-2, 1e-1, 3e-1, 1.0))
-FULL = dict(seeds=(0, 1, 2), steps=120, rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2))
+COMMON = dict(seeds=(0, 1, 2), steps=150, batch_size=8)
+PROMPT = dict(rates=(1e-2, 3e-2, 1e-1, 3e-1, 1.0), **COMMON)
+FULL = dict(rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), **COMMON)
 
 
 def is_film(row):
+    """A review of a film; the others are of products."""
     return any(word in row["text"] for word in FILM_ASPECTS)
 
 
 FILMS = dict(keep=is_film, tests={"products_score": lambda row: not is_film(row)})
 
 
-def scale(size):
+def against_full(size):
+    """Prompt tuning and full tuning on one base, each with its own grid of five rates."""
     return {f"prompt-scale-{size}": dict(base=f"pocket-{size}", arms=[("sentiment", "prompt", LABELS)], **PROMPT),
             f"prompt-full-{size}": dict(base=f"pocket-{size}", arms=[("sentiment", "full", {})], **FULL)}
 
 
-SWEEPS = {"prompt-start": dict(arms=[("sentiment", "prompt", {"tokens": 10, "init": "RANDOM"}),
-                                     ("sentiment", "prompt", {"tokens": 10, "init": "SAMPLE_VOCAB"}),
-                                     ("sentiment", "prompt", LABELS), ("facts", "prompt", QUESTION)], **PROMPT),
-          **scale("xs"), **scale("s"), **scale("m"),
-          "prompt-films": dict(**FILMS, arms=[("sentiment", "prompt", LABELS)], **PROMPT),
-          "full-films": dict(**FILMS, arms=[("sentiment", "full", {})], **FULL)}
+SWEEPS = {"prompt-start": dict(arms=[("sentiment", "prompt", start) for start in STARTS], **PROMPT),
+          "prompt-facts": dict(arms=[("facts", "prompt", QUESTION)], **PROMPT),
+          **against_full("xs"), **against_full("s"), **against_full("m"),
+          "prompt-films": dict(arms=[("sentiment", "prompt", LABELS)], **FILMS, **PROMPT),
+          "full-films": dict(arms=[("sentiment", "full", {})], **FILMS, **FULL)}
+del SWEEPS["prompt-scale-s"]  # an arm of prompt-start
+
+
+def train_voters(seeds=range(5)):
+    """data/results/prompt-votes.safetensors: one prompt a seed, all started from words of the vocabulary."""
+    from safetensors.torch import save_file
+    from utils import bases, methods, results, tasks, training
+    import json
+    row = next(r for r in results.select(results.load("prompt-start")["rows"], options=json.dumps(STARTS[1])) if r["chosen"])
+    prompts = {}
+    for seed in seeds:
+        model, tokenizer = bases.load(row["base"])
+        model = methods.apply("prompt", model, seed=seed, **STARTS[1])
+        training.train(model, tokenizer, tasks.load("sentiment", "train"), steps=row["steps"], lr=row["lr"], seed=seed,
+                       batch_size=row["batch_size"], progress=False)
+        prompts[f"seed {seed}"] = model.get_prompt_embedding_to_save("default").contiguous()
+    made_with = {k: str(row[k]) for k in ("base", "task", "options", "lr", "steps", "batch_size")}
+    save_file(prompts, results.DATA / "results" / "prompt-votes.safetensors", {**made_with, **results.provenance()})
+
+
+if __name__ == "__main__":
+    import torch
+    torch.use_deterministic_algorithms(True)
+    train_voters()

@@ -8,11 +8,9 @@ def p_tuning_and_model(model, **options):
 
 
 METHODS = {"p_tuning_and_model": p_tuning_and_model}
-
-
-ARMS = [("cloze", "prompt", {"tokens": 10, "init": "RANDOM"}), ("cloze", "prompt", {"tokens": 10, "init": "SAMPLE_VOCAB"}),
-        ("cloze", "p_tuning", {"tokens": 10, "encoder_reparameterization_type": "MLP"}),
-        ("cloze", "p_tuning", {"tokens": 10, "encoder_reparameterization_type": "LSTM"}),
-        ("cloze", "prefix", {"tokens": 10}), ("cloze", "full", {}),
-        ("cloze", "p_tuning_and_model", {"tokens": 10, "encoder_reparameterization_type": "MLP"})]
-SWEEPS = {"p-tuning": dict(seeds=(0, 1, 2), steps=100, rates=(1e-3, 5e-3, 2e-2, 1e-1, 5e-1), tests={"capital_score": lambda row: row["relation"] == "capital"}, arms=ARMS)}
+MLP, LSTM = ({"tokens": 10, "encoder_reparameterization_type": kind} for kind in ("MLP", "LSTM"))
+ARMS = [("cloze", "p_tuning", MLP), ("cloze", "prompt", {"tokens": 10, "init": "SAMPLE_VOCAB"}), ("cloze", "prefix", {"tokens": 10}),
+        ("cloze", "full", {}), ("cloze", "p_tuning", LSTM), ("cloze", "prompt", {"tokens": 10, "init": "RANDOM"}),
+        ("cloze", "p_tuning_and_model", MLP)]
+SWEEPS = {"p-tuning": dict(seeds=(0, 1, 2), steps=100, rates=(1e-3, 5e-3, 2e-2, 1e-1, 5e-1), arms=ARMS,
+                           tests={"capital_score": lambda row: row["relation"] == "capital"})}
