@@ -93,4 +93,4 @@ def test_bases_take_15_mb_in_all_and_are_safetensors_only():
 def test_datasheet_says_what_the_files_hold():
     from tools import datasheet
     page = datasheet.PAGE.read_text(encoding="utf-8")
-    assert datasheet.filled(page) == page, "run `python -m tools.datasheet`"
+    assert "| s | 1,967,808" in page and datasheet.filled(page) == page, "run `python -m tools.datasheet`"

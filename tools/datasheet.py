@@ -32,7 +32,7 @@ def tasks_table():
 def filled(text):
     """The page with each table put between its markers."""
     for name, table in (("bases", bases_table()), ("tasks", tasks_table())):
-        text = re.sub(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", lambda m: m.group(1) + table + m.group(2), text, flags=re.S)
+        text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda m: m.group(1) + table + "\n" + m.group(2), text, flags=re.S)
     return text
 
 
