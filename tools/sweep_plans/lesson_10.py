@@ -2,5 +2,5 @@
 
 ARMS = (("ia3", {}), ("lora", {"rank": 1}), ("lora", {"rank": 8}), ("full", {}))
 
-SWEEPS = {"ia3": dict(seeds=(0, 1, 2), steps=80, rates=(1e-3, 4e-3, 2e-2, 7e-2, 3e-1),
-                      arms=[(task, method, options) for task in ("facts", "sentiment") for method, options in ARMS])}
+SWEEPS = {"ia3": dict(seeds=(0, 1, 2), steps=80, rates=(1e-3, 4e-3, 2e-2, 7e-2, 3e-1, 1.0),
+                      arms=[("facts", *arm) for arm in ARMS] + [("sentiment", "ia3", {})])}
