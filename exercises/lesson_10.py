@@ -20,7 +20,8 @@ def count_parameters(answer):
                         (layers * (2 * width + 2 * ffn), "The gate and the up projection share one l_ff: it scales their product, ffn numbers."),
                         (layers * (hidden + 2 * width + ffn), "Queries are not scaled, only keys, values and the feed-forward."),
                         (layers * (2 * kv_heads + ffn), "A head is not one number: its width is hidden / heads."),
-                        (layers * (2 * width * hidden + ffn * hidden), "Those are the sizes of the frozen matrices. IA3 trains one number for each row or column.")):
+                        (layers * (2 * width * hidden + ffn * hidden), "Those are the sizes of the frozen matrices. IA3 trains one "
+                                                                         "number for each row or column.")):
         if got == value:
             raise Hint(hint)
     raise Hint(f"For 4 layers you gave {got}. How wide is one head, how many key heads are there, and how many numbers leave the gate?")
