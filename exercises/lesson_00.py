@@ -13,4 +13,6 @@ def share(answer):
         raise Hint("You divided by the frozen parameters. The total counts the trained ones as well.")
     if abs(got - 2.5) > 1e-9:
         raise Hint(f"50 of 2,000 are 2.5 percent; you gave {got}.")
+    if abs(call(answer, 30, 1000) - 3) > 1e-9:
+        raise Hint("Right for 50 of 2,000, wrong for 30 of 1,000: use both arguments.")
     return "Exercises in the lessons are harder than this."

@@ -80,3 +80,13 @@ def paired_difference(rows_a, rows_b, column, pair="seed"):
 def mean_and_spread(rows, column, digits=2):
     """"0.93 ± 0.02 (3 runs)" for a column."""
     return f"{mean(rows, column):.{digits}f} ± {spread(rows, column):.{digits}f} ({len(rows)} runs)"
+
+
+def same_as_stored(row, **values):
+    """A sentence; AssertionError if this machine recomputes the stored row's settings on a CPU and gets other values."""
+    from . import bases
+    if bases.chosen().name != row["base"] or bases.device().type != "cpu":
+        return f"the stored run was {row['base']} on a CPU, yours may differ"
+    for name, value in values.items():
+        assert abs(value - row[name]) < 1e-9, f"{name} is {value}, the stored run has {row[name]}"
+    return "equal to the stored run"

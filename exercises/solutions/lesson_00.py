@@ -7,4 +7,5 @@ WRONG = {"share": [
     ("def answer(trained, total):\n    return 100 * total / trained", "divided the total"),
     ("def answer(trained, total):\n    return 100 * trained / (total - trained)", "frozen parameters"),
     ("def answer(trained, total):\n    return trained", "2.5 percent"),
+    ("def answer(trained, total):\n    return 2.5", "both arguments"),
 ]}
