@@ -23,22 +23,24 @@ for _module in PLANS:
     methods.METHODS.update(getattr(_module, "METHODS", {}))
 
 
-def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, batch_size=16, keep=None, tests=None):
+def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, batch_size=16, keep=None, form=None, tests=None):
     """Train one arm once and score it; a flat dict.
 
-    `keep(row)` leaves out rows of all splits; `tests`, {column: function of a row}, adds scores on parts of the test split.
+    `keep(row)` leaves rows out of all splits, `form(row)` gives a row another prompt and answer; `tests`, {column: function of
+    a row}, adds scores on parts of the whole test split.
     """
     model, tokenizer = bases.load(base, four_bit=options.get("four_bit", False))
     model = methods.apply(method, model, seed=seed, **{k: v for k, v in options.items() if k != "four_bit"})
-    train, validation, test = ([r for r in tasks.load(task, split, count if split == "train" else None) if keep is None or keep(r)]
-                               for split in ("train", "validation", "test"))
+    splits = {split: tasks.load(task, split, count if split == "train" else None) for split in ("train", "validation", "test")}
+    splits = {split: [form(r) for r in rows] if form else rows for split, rows in splits.items()}
+    train, validation, test = ([r for r in rows if keep is None or keep(r)] for rows in splits.values())
     history = training.train(model, tokenizer, train, steps=steps, lr=lr, seed=seed, batch_size=batch_size, progress=False)
     return {"base": base, "task": task, "method": method, "options": json.dumps(options), "lr": lr, "seed": seed, "steps": steps,
             "count": count, "batch_size": batch_size,
             "validation_score": evaluation.exact_match(model, tokenizer, validation),
             "validation_loss": round(evaluation.answer_loss(model, tokenizer, validation), 5),
             "test_score": evaluation.exact_match(model, tokenizer, test),
-            **{column: evaluation.exact_match(model, tokenizer, [r for r in tasks.load(task, "test") if part(r)])
+            **{column: evaluation.exact_match(model, tokenizer, [r for r in splits["test"] if part(r)])
                for column, part in (tests or {}).items()},
             "facts_kept": evaluation.facts_kept(model, tokenizer), "final_loss": round(history.final_loss, 4),
             "trainable": training.count(model)[0], "seconds": round(history.seconds, 2)}
@@ -73,7 +75,7 @@ class Ledger:
 def sweep(name):
     plan = SWEEPS[name]
     ledger, rows = Ledger(name), []
-    base, runner = plan.get("base", "pocket-s"), functools.partial(run, keep=plan.get("keep"), tests=plan.get("tests"))
+    base, runner = plan.get("base", "pocket-s"), functools.partial(plan.get("run", run), **{k: plan[k] for k in ("keep", "form", "tests") if k in plan})
     for task, method, options in tqdm(plan["arms"], desc=name):
         common = dict(run=runner, task=task, method=method, options=options, steps=plan["steps"], base=base, count=plan.get("count"),
                       batch_size=plan.get("batch_size", 16))

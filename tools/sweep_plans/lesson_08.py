@@ -6,9 +6,11 @@ LABELS = {"tokens": 10, "init": "TEXT", "text": " positive negative"}
 QUESTION = {"tokens": 10, "init": "TEXT", "text": "The capital, the currency, the language"}
 STARTS = [LABELS, {"tokens": 10, "init": "SAMPLE_VOCAB"}, {"tokens": 10, "init": "RANDOM"}]
 FILM_ASPECTS = (" plot", " acting", " music", " ending", " dialogue", " lighting")
-COMMON = dict(seeds=(0, 1, 2), steps=150, batch_size=8)
-PROMPT = dict(rates=(1e-2, 3e-2, 1e-1, 3e-1, 1.0), **COMMON)
-FULL = dict(rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), **COMMON)
+
+
+def sentence(row):
+    """The task as a sentence such as the base has read: it never saw a text that ends without a full stop."""
+    return {**row, "prompt": f"{row['text']} The sentiment is", "answer": f" {row['label']}."}
 
 
 def is_film(row):
@@ -16,6 +18,9 @@ def is_film(row):
     return any(word in row["text"] for word in FILM_ASPECTS)
 
 
+COMMON = dict(seeds=(0, 1, 2), steps=120, batch_size=8, form=sentence)
+PROMPT = dict(rates=(1e-2, 3e-2, 1e-1, 3e-1, 1.0), **COMMON)
+FULL = dict(rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), **COMMON)
 FILMS = dict(keep=is_film, tests={"products_score": lambda row: not is_film(row)})
 
 
@@ -25,7 +30,8 @@ def against_full(size):
             f"prompt-full-{size}": dict(base=f"pocket-{size}", arms=[("sentiment", "full", {})], **FULL)}
 
 
-SWEEPS = {"prompt-start": dict(arms=[("sentiment", "prompt", start) for start in STARTS], **PROMPT),
+SWEEPS = {"prompt-plain": dict(arms=[("sentiment", "prompt", LABELS)], **{**PROMPT, "steps": 150, "form": None}),
+          "prompt-start": dict(arms=[("sentiment", "prompt", start) for start in STARTS], **PROMPT),
           "prompt-facts": dict(arms=[("facts", "prompt", QUESTION)], **PROMPT),
           **against_full("xs"), **against_full("s"), **against_full("m"),
           "prompt-films": dict(arms=[("sentiment", "prompt", LABELS)], **FILMS, **PROMPT),
@@ -35,15 +41,17 @@ del SWEEPS["prompt-scale-s"]  # an arm of prompt-start
 
 def train_voters(seeds=range(5)):
     """data/results/prompt-votes.safetensors: one prompt a seed, all started from words of the vocabulary."""
-    from safetensors.torch import save_file
-    from utils import bases, methods, results, tasks, training
     import json
+
+    from safetensors.torch import save_file
+
+    from utils import bases, methods, results, tasks, training
     row = next(r for r in results.select(results.load("prompt-start")["rows"], options=json.dumps(STARTS[1])) if r["chosen"])
     prompts = {}
     for seed in seeds:
         model, tokenizer = bases.load(row["base"])
         model = methods.apply("prompt", model, seed=seed, **STARTS[1])
-        training.train(model, tokenizer, tasks.load("sentiment", "train"), steps=row["steps"], lr=row["lr"], seed=seed,
+        training.train(model, tokenizer, [sentence(r) for r in tasks.load("sentiment", "train")], steps=row["steps"], lr=row["lr"], seed=seed,
                        batch_size=row["batch_size"], progress=False)
         prompts[f"seed {seed}"] = model.get_prompt_embedding_to_save("default").contiguous()
     made_with = {k: str(row[k]) for k in ("base", "task", "options", "lr", "steps", "batch_size")}

@@ -7,10 +7,15 @@ def p_tuning_and_model(model, **options):
     return methods.p_tuning(model, **options).requires_grad_(True)
 
 
+def cloze(row):
+    """Key words in place of a sentence: "Croatia capital is" -> " Zagreb."; the prompt has to make up for the rest."""
+    return {**row, "prompt": f"{row['subject']} {row['relation']} is", "answer": f"{row['answer']}."}
+
+
 METHODS = {"p_tuning_and_model": p_tuning_and_model}
 MLP, LSTM = ({"tokens": 10, "encoder_reparameterization_type": kind} for kind in ("MLP", "LSTM"))
 ARMS = [("cloze", "p_tuning", MLP), ("cloze", "prompt", {"tokens": 10, "init": "SAMPLE_VOCAB"}), ("cloze", "prefix", {"tokens": 10}),
-        ("cloze", "full", {}), ("cloze", "p_tuning", LSTM), ("cloze", "prompt", {"tokens": 10, "init": "RANDOM"}),
-        ("cloze", "p_tuning_and_model", MLP)]
-SWEEPS = {"p-tuning": dict(seeds=(0, 1, 2), steps=100, rates=(1e-3, 5e-3, 2e-2, 1e-1, 5e-1), arms=ARMS,
-                           tests={"capital_score": lambda row: row["relation"] == "capital"})}
+        ("cloze", "p_tuning", LSTM), ("cloze", "prompt", {"tokens": 10, "init": "RANDOM"})]
+COMMON = dict(seeds=(0, 1, 2), steps=80, form=cloze, tests={"capital_score": lambda row: row["relation"] == "capital"})
+SWEEPS = {"p-tuning": dict(arms=ARMS, rates=(1e-3, 5e-3, 2e-2, 1e-1, 5e-1), **COMMON),
+          "p-tuning-full": dict(arms=[("cloze", "full", {}), ("cloze", "p_tuning_and_model", MLP)], rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), **COMMON)}
