@@ -70,6 +70,8 @@ def style(notebook):
             lengths.append(sum(bool(line.strip()) for line in cell.source.splitlines()))
             if lengths[-1] > LONGEST_CELL:
                 yield f"{where} has {lengths[-1]} lines; {LONGEST_CELL} are allowed"
+            if cell.source.rstrip().endswith(";"):
+                yield f"{where} ends in ';', which hides a value from a reader but not from nbval; write `_ = ...`"
             continue
         if words(cell.source) > WORDS:
             yield f"{where} has {words(cell.source)} words; {WORDS} are allowed, tables and formulas not counted"
