@@ -21,7 +21,7 @@ WORK = pathlib.Path(sys.argv[1])
 for name in ("PEFT_COURSE_QUIET", "PEFT_COURSE_BASE"):
     os.environ.pop(name, None)  # so that checkpoints go where a reader's go
 
-from utils import capstone, colab, evaluation, instructions  # noqa: E402
+from utils import capstone, checkpoints, colab, evaluation, instructions  # noqa: E402
 
 CELLS = [c for c in nbformat.read(ROOT / "notebooks" / "13_mistral_unsloth.ipynb", 4).cells if c.cell_type == "code"]
 TRAIN = next(i for i, c in enumerate(CELLS) if "train" in c.metadata.get("tags", []))
@@ -29,7 +29,6 @@ RUN = CELLS[TRAIN].source
 small = dataclasses.replace(capstone.settings(), steps=8, save_every=3, batch=2, accumulation=2, test_rows=6)
 rows, facts = instructions.load, evaluation.facts()[:8]
 capstone.settings = lambda base=None: small
-capstone.peak = lambda: ""
 colab.checkpoint_folder = lambda name: WORK / "drive" / name
 instructions.load = lambda split, base=None: rows(split)[:40]
 evaluation.facts = lambda: facts
@@ -126,7 +125,7 @@ def against_plain():
     """The trained adapter in plain transformers and peft: the loss of Unsloth's trainer against theirs, on the same batch."""
     cell()
     space["model"].save_pretrained(WORK / "adapters" / "plain")
-    plain = capstone.load_adapter(space["bases"].load(four_bit=True)[0], WORK / "adapters" / "plain")
+    plain = checkpoints.load_adapter(space["bases"].load(four_bit=True)[0], WORK / "adapters" / "plain")
     batch = space["batch"]
     losses = [float(trainer.compute_loss(space["model"].train(), dict(batch)).detach()), float(plain(**batch).loss.detach())]
     (WORK / "losses.json").write_text(json.dumps(losses))

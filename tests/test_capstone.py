@@ -11,7 +11,7 @@ import types
 import pytest
 import torch
 
-from utils import DATA, ROOT, bases, capstone, memory
+from utils import DATA, ROOT, bases, capstone, checkpoints, memory
 
 KILLED = ("kill-2", "kill-5", "kill-writing-6")
 
@@ -22,8 +22,8 @@ KILLED = ("kill-2", "kill-5", "kill-writing-6")
 def runs(tmp_path_factory):
     """The folder that kill_capstone.py leaves behind: adapters, losses, printed lines, and report.json."""
     work = tmp_path_factory.mktemp("runs")
-    done = subprocess.run([sys.executable, ROOT / "tests" / "kill_capstone.py", work], cwd=ROOT / "notebooks", capture_output=True, text=True,
-                          timeout=400, env={**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT / "tests" / "closed_network")})
+    done = subprocess.run([sys.executable, ROOT / "tests" / "kill_capstone.py", work], cwd=ROOT / "notebooks", capture_output=True,
+                          text=True, timeout=400, env={**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT / "tests" / "closed_network")})
     assert done.returncode == 0, done.stderr[-3000:]
     return types.SimpleNamespace(folder=work, report=json.loads((work / "report.json").read_text()))
 
@@ -114,7 +114,7 @@ def copy(adapter, tmp_path):
 def refused(base, folder, kind, *fragments, **options):
     """The message, after checking that the base was left as it was."""
     with pytest.raises(kind) as caught:
-        capstone.load_adapter(base, folder, **options)
+        checkpoints.load_adapter(base, folder, **options)
     assert not any("lora" in name for name, _ in base.named_modules())
     message = str(caught.value)
     for fragment in (str(folder), *fragments):
@@ -123,7 +123,7 @@ def refused(base, folder, kind, *fragments, **options):
 
 def test_a_good_adapter_gives_the_same_logits_and_says_what_trains(adapter):
     for trains in (False, True):
-        model = capstone.load_adapter(bases.load("pocket-s", four_bit=True)[0], adapter[0], is_trainable=trains)
+        model = checkpoints.load_adapter(bases.load("pocket-s", four_bit=True)[0], adapter[0], is_trainable=trains)
         assert any(p.requires_grad for p in model.parameters()) == trains and not model.training
         with torch.no_grad():
             assert torch.equal(model(torch.arange(20, 30)[None]).logits, adapter[1])
@@ -172,19 +172,19 @@ def test_an_adapter_of_another_method(base, copy, changes):
 def test_an_adapter_of_another_base(base, copy):
     edit(copy, base_model_name_or_path="unsloth/mistral-7b-v0.3-bnb-4bit")
     refused(base, copy, ValueError, "was trained on unsloth/mistral-7b-v0.3-bnb-4bit, and this base is pocket/s", "any_base=True")
-    assert capstone.load_adapter(bases.load("pocket-s", four_bit=True)[0], copy, any_base=True) is not None
+    assert checkpoints.load_adapter(bases.load("pocket-s", four_bit=True)[0], copy, any_base=True) is not None
 
 
 def test_the_same_base_in_another_folder_is_the_same_base(copy):
     edit(copy, base_model_name_or_path="/content/course/data/pocket/s")
-    assert capstone.load_adapter(bases.load("pocket-s", four_bit=True)[0], copy) is not None
+    assert checkpoints.load_adapter(bases.load("pocket-s", four_bit=True)[0], copy) is not None
 
 
 def test_an_adapter_of_another_shape(base, tmp_path):
     from peft import LoraConfig, get_peft_model
     from transformers import MistralConfig, MistralForCausalLM
-    other = MistralForCausalLM(MistralConfig(vocab_size=64, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-                                             num_key_value_heads=1))
+    other = MistralForCausalLM(MistralConfig(vocab_size=64, hidden_size=64, intermediate_size=64, num_hidden_layers=1,
+                                             num_attention_heads=2, num_key_value_heads=1))
     get_peft_model(other, LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM")).save_pretrained(tmp_path / "other")
     refused(base, tmp_path / "other", ValueError, "2 of 2 tensors do not fit it", "q_proj.lora_A.weight [4, 64]", any_base=True)
 
@@ -257,9 +257,9 @@ def test_a_full_disk_is_said_so(monkeypatch, tmp_path):
 
     def full(*_):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr(capstone, "silent_train", full)
+    monkeypatch.setattr(checkpoints, "resume", full)
     with pytest.raises(OSError, match="the disk of .* is full. The last whole checkpoint is kept"):
-        capstone.train(trainer)
+        checkpoints.train(trainer)
 
 
 def test_sources_of_the_bases():

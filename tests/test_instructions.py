@@ -68,8 +68,9 @@ def test_last_label_of_the_trainers_own_batch_is_the_end(tokenizer, tmp_path):
     from trl import SFTConfig, SFTTrainer
     model, tokenizer = bases.load("pocket-s")
     rows = instructions.load("train", "pocket-s")[:12]
-    config = SFTConfig(output_dir=str(tmp_path), per_device_train_batch_size=4, max_length=256, bf16=False, report_to="none", disable_tqdm=True)
-    trainer = SFTTrainer(model=model, processing_class=tokenizer, args=config, train_dataset=Dataset.from_list(instructions.for_trl(rows, tokenizer)))
+    config = SFTConfig(output_dir=str(tmp_path), per_device_train_batch_size=4, max_length=256, bf16=False, report_to="none")
+    data = Dataset.from_list(instructions.for_trl(rows, tokenizer))
+    trainer = SFTTrainer(model=model, processing_class=tokenizer, args=config, train_dataset=data)
     count = 0
     for batch in trainer.get_train_dataloader():
         for ids, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist()):
@@ -86,11 +87,12 @@ def test_committed_rows_are_all_kept_and_splits_share_none(tokenizer):
     longest = 0
     for rows in splits.values():
         assert reasons(rows, tokenizer) == {}
-        longest = max(longest, max(len(tokenizer(p["prompt"] + p["completion"])["input_ids"]) for p in instructions.for_trl(rows, tokenizer)))
+        texts = [pair["prompt"] + pair["completion"] for pair in instructions.for_trl(rows, tokenizer)]
+        longest = max(longest, *map(len, tokenizer(texts)["input_ids"]))
     assert longest <= 256
     keys = [{(r["instruction"], r["input"]) for r in rows} for rows in splits.values()]
     assert not keys[0] & keys[1] and not keys[0] & keys[2] and not keys[1] & keys[2]
-    assert len(splits["train"]) >= 1000 and len(instructions.kinds(splits["train"])) >= 8
+    assert len(splits["train"]) >= 1000 and len({r["kind"] for r in splits["train"]}) >= 8
     assert 0 < sum(not r["input"] for r in splits["train"]) < len(splits["train"])
 
 
@@ -154,7 +156,8 @@ def written(tmp_path, data, name="rows.json"):
 
 def test_json_and_json_lines_with_and_without_a_byte_order_mark(tmp_path):
     lines = "\n".join(json.dumps(r) for r in (GOOD, WITH))
-    for data in (lines, lines + "\n\n", "\ufeff" + lines, lines.replace("\n", "\r\n"), json.dumps([GOOD, WITH]), "\ufeff\n" + json.dumps([GOOD, WITH], indent=2)):
+    listed = json.dumps([GOOD, WITH], indent=2)
+    for data in (lines, lines + "\n\n", "\ufeff" + lines, lines.replace("\n", "\r\n"), listed, "\ufeff\n" + listed):
         assert instructions.read(written(tmp_path, data)) == [GOOD, WITH]
 
 

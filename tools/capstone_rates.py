@@ -3,24 +3,27 @@
     python -m tools.capstone_rates
 
 Runs the lesson's own cells up to its training cell, trains, and scores the validation rows: every rate with the lesson's seed, the
-best one (lowest validation loss) with two more, and that rate once more for each seed with the adapter left in bfloat16, as TRL
-casts it. Runs that are done are kept in build/sweeps/, so a stopped sweep goes on.
+best one (lowest validation loss) with two more. All of it twice, with the adapter in float32 and left in bfloat16, as TRL casts it.
+Runs that are done are kept in build/sweeps/, so a stopped sweep goes on.
 """
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import os
 import time
 
 import nbformat
+import torch
 
 from utils import ROOT, capstone, evaluation, results
 
 NOTEBOOK = ROOT / "notebooks" / "13_mistral_unsloth.ipynb"
-RATES, SEEDS = (1e-3, 3e-3, 1e-2, 2e-2), (3407, 1, 2)
+RATES, SEEDS, ADAPTERS = (1e-3, 3e-3, 5e-3, 1e-2, 2e-2), (3407, 1, 2), ("float32", "bfloat16")
 
 
+@functools.cache
 def cells():
     """(the lesson's code cells before the training cell, the training cell), as source."""
     code = [c for c in nbformat.read(NOTEBOOK, 4).cells if c.cell_type == "code"]
@@ -49,6 +52,7 @@ def run(base, lr, seed, adapter):
 def main():
     os.environ.update(PEFT_COURSE_QUIET="1", MPLBACKEND="Agg")
     os.chdir(NOTEBOOK.parent)
+    torch.set_num_threads(1)
     base, ledger, done = capstone.settings().base, ROOT / "build" / "sweeps" / "capstone.jsonl", []
     ledger.parent.mkdir(parents=True, exist_ok=True)
     if ledger.exists():
@@ -63,10 +67,9 @@ def main():
         print(found[0], flush=True)
         return found[0]
 
-    rows = [get(base=base, lr=lr, seed=SEEDS[0], adapter="float32") for lr in RATES]
-    best = min(rows, key=lambda r: r["validation_loss"])["lr"]
-    rows += [get(base=base, lr=best, seed=seed, adapter="float32") for seed in SEEDS[1:]]
-    rows += [get(base=base, lr=best, seed=seed, adapter="bfloat16") for seed in SEEDS]
+    rows = [get(base=base, lr=lr, seed=SEEDS[0], adapter=adapter) for adapter in ADAPTERS for lr in RATES]
+    best = min(results.select(rows, adapter=ADAPTERS[0]), key=lambda r: r["validation_loss"])["lr"]
+    rows += [get(base=base, lr=best, seed=seed, adapter=adapter) for adapter in ADAPTERS for seed in SEEDS[1:]]
     results.save("capstone", rows, {"rates": RATES, "seeds": SEEDS, "rule": "lowest validation loss, seed 3407", "chosen": best})
 
 

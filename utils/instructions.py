@@ -10,7 +10,6 @@ base has seen in running text, the same word after a newline is often another on
 import json
 import pathlib
 import random
-from collections import Counter
 from dataclasses import dataclass
 
 from . import DATA
@@ -129,7 +128,8 @@ def read(path):
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[:error.start].count(b"\n") + 1
-        raise ValueError(f"{path.name}, line {line}: the byte 0x{data[error.start]:02x} is not UTF-8. Save the file again as UTF-8.") from None
+        raise ValueError(f"{path.name}, line {line}: the byte 0x{data[error.start]:02x} is not UTF-8. "
+                         "Save the file again as UTF-8.") from None
     whole = text.lstrip().startswith("[")
     rows = []
     for number, line in [(0, text)] if whole else enumerate(text.split("\n"), 1):
@@ -138,8 +138,9 @@ def read(path):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
-            wanted = "The file must be one list of objects." if whole else "Each line must be one whole JSON object (or the file one list of them)."
-            raise ValueError(f"{path.name}, line {number or error.lineno}: not valid JSON, column {error.colno} ({error.msg}). {wanted}") from None
+            wanted = "The file must be one list of objects." if whole else "Each line must be one whole JSON object."
+            raise ValueError(f"{path.name}, line {number or error.lineno}: not valid JSON, column {error.colno} ({error.msg}). "
+                             f"{wanted}") from None
     rows = rows[0] if whole else rows
     if not rows:
         raise ValueError(f"{path.name} holds no rows.")
@@ -165,8 +166,3 @@ def load(split, base=None):
     random.Random(3407).shuffle(rows)
     cut = {"validation": (0, HELD_OUT), "test": (HELD_OUT, 2 * HELD_OUT), "train": (2 * HELD_OUT, None)}[split]
     return rows[slice(*cut)]
-
-
-def kinds(rows):
-    """{kind: number of rows}, most frequent first; rows without the column count as "instruction"."""
-    return dict(Counter(row.get("kind", "instruction") for row in rows).most_common())
