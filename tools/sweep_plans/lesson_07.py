@@ -31,8 +31,10 @@ def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, bat
             "trainable": training.count(model)[0], "seconds": round(history.seconds, 2)}
 
 
+TEXT = " Red Fox is a shop near the harbour. It offers flowers at fair prices." * 2  # real words to start from: the wording of the task
 PREFIX, LORA, FULL = ("prefix", {"tokens": 20}), ("lora", {"rank": 8}), ("full", {})
-ARMS = [PREFIX, LORA, FULL, ("prefix", {"tokens": 20, "mlp": True}), ("prefix", {"tokens": 5}), ("prefix", {"tokens": 1})]
+ARMS = [PREFIX, LORA, FULL, ("prefix", {"tokens": 20, "mlp": True}), ("prefix", {"tokens": 5}), ("prefix", {"tokens": 1}),
+        ("prefix", {"tokens": 20, "text": TEXT})]
 COMMON = dict(run=run, seeds=(0, 1, 2), steps=120, batch_size=8, rates=(1e-3, 3e-3, 1e-2, 1e-1, 3e-1))
 SWEEPS = {"prefix-length": dict(COMMON, arms=[("data_to_text", *arm) for arm in ARMS]),
-          "prefix-few-rows": dict(COMMON, count=50, arms=[("data_to_text", *arm) for arm in (PREFIX, LORA, FULL)])}
+          "prefix-few-rows": dict(COMMON, count=50, arms=[("data_to_text", *arm) for arm in (PREFIX, FULL)])}

@@ -1,0 +1,63 @@
+"""The notebook's own PromptTuned against peft, on models, shapes and seeds that the notebook does not use."""
+import pytest
+import torch
+from peft import PromptTuningConfig, get_peft_model
+from transformers import MistralConfig, MistralForCausalLM
+
+from tests.from_notebook import load
+from tools.sweep_plans import lesson_08
+from utils import evaluation, tasks, training
+
+
+def tiny(heads, kv_heads, seed):
+    torch.manual_seed(seed)
+    return MistralForCausalLM(MistralConfig(vocab_size=97, hidden_size=48, num_hidden_layers=3, num_attention_heads=heads,
+                                            num_key_value_heads=kv_heads, intermediate_size=80, max_position_embeddings=64)).eval()
+
+
+def pair(heads, kv_heads, tokens, seed):
+    """(the notebook's, peft's, peft's prompt) around equal models."""
+    theirs = get_peft_model(tiny(heads, kv_heads, seed), PromptTuningConfig(num_virtual_tokens=tokens, task_type="CAUSAL_LM")).eval()
+    table = theirs.prompt_encoder["default"].embedding.weight
+    return load("08", "PromptTuned")(tiny(heads, kv_heads, seed), table.detach()), theirs, table
+
+
+def padded(batch, length, seed):
+    """A batch whose rows have different lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = [torch.randint(1, 97, (max(2, length - i),), generator=generator).tolist() for i in range(batch)]
+    return evaluation.collate([(ids, ids) for ids in rows], 0)
+
+
+@pytest.mark.parametrize("batch, length, tokens", [(1, 7, 3), (4, 13, 5), (3, 2, 1)])
+@pytest.mark.parametrize("heads, kv_heads", [(4, 4), (6, 2), (8, 1)])
+def test_equals_peft(heads, kv_heads, batch, length, tokens):
+    mine, theirs, table = pair(heads, kv_heads, tokens, seed=7)
+    inputs = padded(batch, length, seed=11)
+    out = [m(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits for m in (mine, theirs)]
+    assert out[0].shape == out[1].shape == (batch, tokens + length, 97)
+    assert torch.allclose(out[0], out[1], atol=1e-5)
+    for m in (mine, theirs):
+        training.loss_of(m, inputs).backward()
+    assert torch.allclose(mine.prompt.grad, table.grad, atol=1e-6) and mine.prompt.grad.abs().max() > 0
+    for prompt in (mine.prompt, table):
+        torch.optim.AdamW([prompt], lr=0.1).step()
+    assert torch.allclose(mine.prompt, table, atol=1e-4)
+
+
+def test_only_the_prompt_trains_and_the_start_is_left_alone():
+    start = torch.randn(5, 48)
+    kept = start.clone()
+    mine = load("08", "PromptTuned")(tiny(6, 2, 0), start)
+    assert training.count(mine)[0] == 5 * 48
+    training.loss_of(mine, padded(2, 9, 0)).backward()
+    torch.optim.SGD([mine.prompt], lr=1.0).step()
+    assert torch.equal(start, kept) and not torch.equal(mine.prompt, start)
+
+
+def test_films_and_products_part_the_rows_the_same_way_everywhere():
+    rows = [r for split in ("train", "validation", "test") for r in tasks.load("sentiment", split)]
+    films = [r for r in rows if lesson_08.is_film(r)]
+    assert 0.4 < len(films) / len(rows) < 0.6
+    words = ("phone", "camera", "radio", "jacket", "backpack", "bicycle", "heater", "printer")
+    assert all(any(f"this {w}" in r["text"] for w in words) != lesson_08.is_film(r) for r in rows)
