@@ -37,14 +37,15 @@ def test_quantising_equals_bitsandbytes_value_for_value(shape, scale, seed):
 
 
 def test_nf4_on_normal_numbers():
-    """Squared error .00846 against .01161 of symmetric INT4; values used 1.7 to 9.2 % of the time; entropy 3.884 bits."""
+    """Squared error .00846 against .01159 of symmetric INT4 (five seeds of four million numbers gave .01158 to .01160); values
+    used 1.7 to 9.2 % of the time; entropy 3.884 bits."""
     torch.manual_seed(3)
     W = torch.randn(4096, 1024)
     nf4 = MADE["nf4_values"]()
     codes, absmax = MADE["quantise"](W, nf4)
     share = torch.bincount(codes.flatten(), minlength=16) / W.numel()
     assert abs((MADE["dequantise"](codes, absmax, nf4, W.shape) - W).square().mean() - 0.00846) < 3e-5
-    assert abs((MADE["integers"](W) - W).square().mean() - 0.01161) < 3e-5
+    assert abs((MADE["integers"](W) - W).square().mean() - 0.01159) < 3e-5
     assert abs(share.min() - 0.017) < 1e-3 and abs(share.max() - 0.092) < 1e-3
     assert abs(-(share * share.log2()).sum() - 3.884) < 2e-3
 
