@@ -3,9 +3,10 @@
     read(path) or load(split) -> check_rows(rows, tokenizer, max_length) -> report.kept -> for_trl(rows, tokenizer)
 
 Prompt and answer meet as in `### Response:` + ` Paris`. Stanford's template ends with the colon and leaves open what follows. The
-published Mistral notebook puts a newline there, this course a space, on every base: a word after a space is the token that the
-base has seen in running text, the same word after a newline is often another one, and then a small base starts from nothing
-(lesson 12 measures it). Mistral's own tokenizer cuts both at the colon, so prompt and answer keep their border either way.
+published Mistral notebook puts a newline there, this course a space, on every base: " Paris" is the token that a base has seen
+in running text, "\\nParis" is other tokens (in Mistral's own vocabulary three instead of one). On pocket-s, 150 steps, exact
+answers on validation rows: .45 with the space, .12 with the newline, .13 with nothing between (one run each). Mistral's
+tokenizer cuts at the colon either way, so the border between prompt and answer is exact.
 """
 import json
 import pathlib
