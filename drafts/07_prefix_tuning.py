@@ -338,7 +338,7 @@ except ValueError as error:
 
 # %%
 few = results.load("prefix-few-rows")["rows"]
-few_best = {name: [r for r in runs_of(*ARMS[name][:1], few, **ARMS[name][1]) if r["chosen"]] for name in ("full tuning", "prefix 20")}
+few_best = {name: [r for r in runs_of(ARMS[name][0], few, **ARMS[name][1]) if r["chosen"]] for name in ("full tuning", "prefix 20")}
 Table(["trained on", "full tuning", "prefix 20"],
       [(f"{count} rows: {column.replace('_', ' ')}", *(results.mean_and_spread(arms[n], column).removesuffix(" (3 runs)") for n in few_best))
        for count, arms in ((len(rows), best), (50, few_best)) for column in ("test_loss", "shifted_loss")])
@@ -355,9 +355,12 @@ def gap(arms, column, other="full tuning"):
 
 changed = [n for (n, a), (_, b) in zip(base.named_parameters(), tuned.base_model.named_parameters()) if not torch.equal(a, b)]
 assert changed == []
-cards({32: f"loss on test answers, prefix 20 minus full tuning: {gap(best, 'test_loss')} nats a token (95 % interval, three seeds); minus LoRA r=8: {gap(best, 'test_loss', 'LoRA r=8')}",
-       33: f"prefix 20 minus full tuning with 50 rows: {gap(few_best, 'test_loss')}; on inns, {len(rows)} rows: {gap(best, 'shifted_loss')}",
-       34: f"after training {len(changed)} of {len(list(base.parameters()))} tensors of the base differ. The twin with MLP trained {with_mlp:,} numbers and stored {in_file:,}"})
+cards({32: f"loss on test answers, prefix 20 minus full tuning: {gap(best, 'test_loss')} nats a token (95 % interval, three seeds); "
+           f"minus LoRA r=8: {gap(best, 'test_loss', 'LoRA r=8')}",
+       33: f"prefix 20 minus full tuning with 50 rows: {gap(few_best, 'test_loss')} nats a token; on inns, "
+           f"{len(rows)} rows: {gap(best, 'shifted_loss')}",
+       34: f"after training {len(changed)} of {len(list(base.parameters()))} tensors of the base differ. The twin with MLP trained "
+           f"{with_mlp:,} numbers and stored {in_file:,}"})
 
 # %% [markdown]
 # ## Break it
