@@ -32,7 +32,7 @@ for place in range(4 + len(text)):
                                        hatch="//" if virtual else "", edgecolor=figures.INK))
     ax.text(place + 0.43, -0.28, f"$p_{place + 1}$" if virtual else text[place - 4], ha="center", fontsize=9)
 ax.set(xlim=(-0.2, 4.2 + len(text)), ylim=(-0.5, 1.2))
-ax.axis("off");
+_ = ax.axis("off")
 
 # %% [markdown]
 # ## By hand
@@ -121,7 +121,7 @@ def costs(model, row):
     """[(token, nats)] of the answer's tokens and the end of the text."""
     ids, labels = evaluation.encode_pair(tokenizer, row["prompt"], row["answer"])
     with torch.inference_mode():
-        log_p = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        log_p = model(input_ids=torch.tensor([ids], device=model.device)).logits[0].log_softmax(-1)
     return [(tokenizer.decode([t]), -log_p[i - 1, t].item()) for i, t in enumerate(labels) if t != evaluation.IGNORE]
 
 
@@ -171,6 +171,8 @@ Table(["start", "mean length of a vector"], [("(all words of the base)", words.n
 # seeds (`data/results/prompt-start.json`). The left end of the axis is a rate that suits LoRA.
 
 # %%
+import json
+
 from utils import results
 
 sweep = results.load("prompt-start")["rows"]
@@ -181,8 +183,6 @@ def arm(rows, chosen=True, **wanted):
     return [r for r in results.select(rows, **wanted) if (r["chosen"] if chosen else r["seed"] == 0)]
 
 
-import json
-
 by_start = {name: json.dumps(options) for name, options in STARTS.items()}
 ax = figures.axes(title="Score on validation rows", xlabel="learning rate", width=5.2)
 for number, (name, options) in enumerate(by_start.items()):
@@ -190,7 +190,7 @@ for number, (name, options) in enumerate(by_start.items()):
     figures.line(ax, [r["lr"] for r in runs], [r["validation_score"] for r in runs], name, number)
 ax.axhline(majority, color=figures.INK, linewidth=1, linestyle=":")
 ax.set(xscale="log", ylim=(0, 1.05))
-ax.legend(title="dotted: majority");
+_ = ax.legend(title="dotted: majority")
 
 # %%
 chosen = {name: arm(sweep, task="sentiment", options=options) for name, options in by_start.items()}
@@ -216,7 +216,7 @@ print(f"lr {stored['lr']:g}, {stored['steps']} steps: test score {score:.3f}, eq
 # %%
 ax = figures.axes(title="Loss on the answers", xlabel="step", ylabel="nats a token", width=4.6)
 figures.line(ax, range(1, len(history.loss) + 1), figures.smooth(history.loss), marker="")
-ax.set_ylim(bottom=0);
+_ = ax.set_ylim(bottom=0)
 
 # %%
 some = test[:5]
@@ -264,7 +264,8 @@ for count in (2, 4):
         examples = (list(pair) + list(pairs[order - 1]))[:count]
         hits = evaluation.correct_rows(base, tokenizer, few_shot(test[:60], examples), eos=False)
         shots.setdefault(count, []).append(sum(hits) / len(hits))
-Table(["examples in the context", "three draws of examples, first 60 test rows"], [(c, ", ".join(f"{v:.2f}" for v in values)) for c, values in shots.items()])
+Table(["examples in the context", "three draws of examples, first 60 test rows"],
+      [(count, ", ".join(f"{v:.2f}" for v in values)) for count, values in shots.items()])
 
 # %% [markdown]
 # ## Does size matter?
@@ -291,7 +292,7 @@ for number, (name, place) in enumerate((("full tuning", 1), ("prompt tuning", 0)
     figures.line(ax, parameters, [results.mean(r, "test_score") for r in runs], name, number, [results.spread(r, "test_score") for r in runs])
 ax.axhline(majority, color=figures.INK, linewidth=1, linestyle=":")
 ax.set(xscale="log", ylim=(0.4, 1.03))
-ax.legend(title="dotted: majority");
+_ = ax.legend(title="dotted: majority")
 
 # %%
 def gaps():
@@ -313,7 +314,7 @@ Table(["base", "parameters", "in the prompt", "prompt tuning", "full tuning", "d
 # %%
 from safetensors.torch import load_file
 
-prompts = torch.stack(list(load_file(results.DATA / "results" / "prompt-votes.safetensors").values()))
+prompts = torch.stack(list(load_file(results.DATA / "results" / "prompt-votes.safetensors").values())).to(base.device, base.dtype)
 label_ids = [tokenizer(label, add_special_tokens=False)["input_ids"][0] for label in (" positive", " negative")]
 
 
@@ -322,7 +323,7 @@ def votes(prompts, rows):
     """Log-probabilities of the two labels, [prompts, rows, 2]; all prompts in each batch."""
     found = []
     for start in range(0, len(rows), 50):
-        ids = tokenizer([r["prompt"] for r in rows[start:start + 50]], return_tensors="pt", padding=True)
+        ids = tokenizer([r["prompt"] for r in rows[start:start + 50]], return_tensors="pt", padding=True).to(base.device)
         words = base.get_input_embeddings()(ids["input_ids"]).expand(len(prompts), -1, -1, -1)
         front = prompts[:, None].expand(-1, words.shape[1], -1, -1)
         hidden = base.model(inputs_embeds=torch.cat([front, words], dim=2).flatten(0, 1)).last_hidden_state
@@ -334,12 +335,13 @@ def votes(prompts, rows):
 
 # %%
 wanted = torch.tensor([int(r["label"] == "negative") for r in test])
-log_p = votes(prompts, test)
+log_p = votes(prompts, test).cpu()
 alone = [(v.argmax(-1) == wanted).float().mean().item() for v in log_p]
 majority_vote = (log_p.argmax(-1).float().mean(0).round() == wanted).float().mean().item()
 averaged = (log_p.mean(0).argmax(-1) == wanted).float().mean().item()
 ax = figures.axes(title=f"{len(prompts)} prompts alone and together, test score", width=5)
-figures.bars(ax, [*(f"prompt {i}" for i in range(len(alone))), "majority vote", "averaged log-probabilities"], [*alone, majority_vote, averaged], fmt="{:.3f}")
+names = [*(f"prompt {i}" for i in range(len(alone))), "majority vote", "averaged log-probabilities"]
+_ = figures.bars(ax, names, [*alone, majority_vote, averaged], fmt="{:.3f}")
 
 # %% [markdown]
 # ## A shifted domain
@@ -363,12 +365,13 @@ best_shots = max(v for values in shots.values() for v in values)
 cards({35: f"this base, sentiment: tuned prompt {score:.2f}; examples in the context at best {best_shots:.2f} (six sets tried)",
        36: "prompt tuning minus full tuning, three seeds: " + ", ".join(f"{size} {difference}" for size, *_, difference in gap_rows),
        37: f"five prompts alone {min(alone):.2f} to {max(alone):.2f}, their vote {majority_vote:.2f}. Trained on films, prompt tuning gets "
-           f"{results.mean(films['prompt tuning'], 'test_score'):.2f} there and {results.mean(films['prompt tuning'], 'products_score'):.2f} on products"})
+           f"{results.mean(films['prompt tuning'], 'test_score'):.2f} there and "
+           f"{results.mean(films['prompt tuning'], 'products_score'):.2f} on products"})
 
 # %% [markdown]
 # ## Break it
 #
-# You have tuned LoRA before and take the rate and the number of steps over. The library's default start is `RANDOM`.
+# You have tuned LoRA before and take its rate over. The library's default start is `RANDOM`.
 
 # %% tags=["break-it"]
 def short_run(lr):
@@ -377,7 +380,8 @@ def short_run(lr):
     first = prompt_of(model)
     losses = training.train(model, tokenizer, rows, steps=30, lr=lr, batch_size=stored["batch_size"]).loss
     moved = (prompt_of(model) - first).norm() / first.norm()
-    said = collections.Counter(a.strip() for a in evaluation.answers(model, tokenizer, [r["prompt"] for r in validation[:40]], max_new_tokens=3))
+    given = evaluation.answers(model, tokenizer, [r["prompt"] for r in validation[:40]], max_new_tokens=3)
+    said = collections.Counter(a.strip() for a in given)
     print(f"lr {lr:g}: validation score {evaluation.exact_match(model, tokenizer, validation):.2f}, loss {sum(losses[-5:]) / 5:.2f}, "
           f"the prompt moved by {moved:.0%} of its length\n  answers to 40 reviews: {dict(said.most_common(3))}")
     return losses
@@ -396,7 +400,7 @@ steep = short_run(repaired)
 ax = figures.axes(title="The same 30 steps at two rates", xlabel="step", ylabel="nats a token", width=4.6)
 for number, (name, losses) in enumerate((("lr 0.003", flat), (f"lr {repaired:g}", steep))):
     figures.line(ax, range(1, 31), figures.smooth(losses, 5), name, number, marker="")
-ax.legend();
+_ = ax.legend()
 
 # %% [markdown]
 # ## Exercises

@@ -42,7 +42,7 @@ for i, word in enumerate(("Croatia", ",", "capital", ":")):
     box(4.2 + i, 2.6, 0.8, 0.6, word, trained=False)
 ax.text(4.2, 1.4, "the base reads the top row", fontsize=10)
 ax.set(xlim=(-0.2, 8.2), ylim=(-0.1, 3.4))
-ax.axis("off");
+_ = ax.axis("off")
 
 # %% [markdown]
 # ## By hand
@@ -163,7 +163,7 @@ ax = figures.axes(title="One step on vector 1: how far each moves, next to vecto
 for number, (name, values) in enumerate(movements.items()):
     figures.line(ax, range(1, tokens + 1), [v / values[0] for v in values], name, number)
 ax.set_ylim(-0.05, 1.4)
-ax.legend();
+_ = ax.legend()
 
 # %% [markdown]
 # ## Trained against stored
@@ -195,7 +195,7 @@ for name, (method, options) in KINDS.items():
 Table(["method", "trained", "stored", "bytes of the file"], [(name, *values) for name, values in counts.items()])
 
 # %%
-layers, kv = base.config.num_hidden_layers, base.config.num_key_value_heads * base.config.head_dim
+layers, kv = base.config.num_hidden_layers, base.config.num_key_value_heads * (width // base.config.num_attention_heads)
 mlp = 3 * (width * width + width)
 assert counts["P-tuning, MLP"][:2] == (tokens * width + mlp, tokens * width)
 assert counts["P-tuning v2"][:2] == (2 * layers * tokens * kv,) * 2
@@ -244,7 +244,7 @@ ax = figures.axes(title="Score on validation rows", xlabel="learning rate", widt
 for number, name in enumerate(list(ARMS)[1:6]):
     figures.line(ax, [r["lr"] for r in arm(name, False)], [r["validation_score"] for r in arm(name, False)], name, number)
 ax.set(xscale="log", ylim=(-0.03, 1.03))
-ax.legend(fontsize=8);
+_ = ax.legend(fontsize=8)
 
 # %%
 Table(["method", "rate", "trained", "test, all", "test, capitals", "facts kept"],
@@ -260,7 +260,8 @@ Table(["method", "rate", "trained", "test, all", "test, capitals", "facts kept"]
 works = {name: [r["lr"] for r in arm(name, False) if r["validation_score"] >= 0.8] for name in list(ARMS)[1:6]}
 assert max(works["v1, MLP"]) < min(works["raw prompt, random"])
 assert not any(r["validation_score"] for r in arm("raw prompt, random", False) if r["lr"] <= 5e-3)
-display(Table(["method", "rates that reach 0.8 on the validation rows"], [(n, ", ".join(f"{lr:g}" for lr in lrs)) for n, lrs in works.items()]))
+display(Table(["method", "rates that reach 0.8 on the validation rows"],
+              [(name, ", ".join(f"{lr:g}" for lr in rates)) for name, rates in works.items()]))
 
 against = ("raw prompt, random", "v2", "full tuning")
 gap = {name: results.paired_difference(arm("v1, MLP"), arm(name), "test_score") for name in against}
@@ -281,7 +282,8 @@ print(f"lr {stored['lr']:g}, {stored['steps']} steps: test score {score:.3f}, eq
 
 # %%
 before, after = (evaluation.answers(m, tokenizer, [r["prompt"] for r in capitals[:6]], max_new_tokens=8) for m in (base, tuned))
-Table(["cloze", "base", "with the prompt", "right"], [(r["prompt"], b.strip()[:30], a.strip(), r["answer"].strip()) for r, b, a in zip(capitals, before, after)])
+Table(["cloze", "base", "with the prompt", "right"],
+      [(r["prompt"], b.strip()[:30], a.strip(), r["answer"].strip()) for r, b, a in zip(capitals, before, after)])
 
 # %% [markdown]
 # ## Throw the encoder away
@@ -350,11 +352,13 @@ print(f"its prompt is {apart:.0%} of its own length away from the saved one; "
 # vectors as a plain prompt, which is what they are.
 
 # %% tags=["break-it"]
-encoder_file = pathlib.Path(folder) / "encoder.pt"
-torch.save(tuned.prompt_encoder["default"].state_dict(), encoder_file)
+from safetensors.torch import save_file
+
+encoder_file = pathlib.Path(folder) / "encoder.safetensors"
+save_file(tuned.prompt_encoder["default"].state_dict(), encoder_file)
 
 first = PeftModel.from_pretrained(bases.load()[0], folder, is_trainable=True)
-first.prompt_encoder["default"].load_state_dict(torch.load(encoder_file, weights_only=True))
+first.prompt_encoder["default"].load_state_dict(load_file(encoder_file))
 second = methods.apply("prompt", bases.load()[0], tokens=tokens)
 with torch.no_grad():
     second.prompt_encoder["default"].embedding.weight.copy_(prompt)

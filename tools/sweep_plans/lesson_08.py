@@ -3,7 +3,6 @@
 `python -m tools.sweep_plans.lesson_08` trains the five prompts that vote, once the sweep prompt-start has chosen their rate.
 """
 LABELS = {"tokens": 10, "init": "TEXT", "text": " positive negative"}
-QUESTION = {"tokens": 10, "init": "TEXT", "text": "The capital, the currency, the language"}
 STARTS = [LABELS, {"tokens": 10, "init": "SAMPLE_VOCAB"}, {"tokens": 10, "init": "RANDOM"}]
 FILM_ASPECTS = (" plot", " acting", " music", " ending", " dialogue", " lighting")
 
@@ -32,7 +31,6 @@ def against_full(size):
 
 SWEEPS = {"prompt-plain": dict(arms=[("sentiment", "prompt", LABELS)], **{**PROMPT, "steps": 150, "form": None}),
           "prompt-start": dict(arms=[("sentiment", "prompt", start) for start in STARTS], **PROMPT),
-          "prompt-facts": dict(arms=[("facts", "prompt", QUESTION)], **PROMPT),
           **against_full("xs"), **against_full("s"), **against_full("m"),
           "prompt-films": dict(arms=[("sentiment", "prompt", LABELS)], **FILMS, **PROMPT),
           "full-films": dict(arms=[("sentiment", "full", {})], **FILMS, **FULL)}
