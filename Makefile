@@ -19,11 +19,11 @@ ifdef BASE
 export PEFT_COURSE_BASE := $(BASE)
 endif
 
-.PHONY: help install lab test test-all run notebooks lint badges bases
+.PHONY: help install lab test test-all run notebooks lint badges bases leaderboard
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo "Settings: PYTHON=python3.12 (which Python), BASE=smollm (which base model; fetches it), WORKERS=2 (tests side by side)"
 
 $(STAMP): requirements.txt requirements-unsloth.txt constraints.txt
@@ -72,3 +72,6 @@ badges: $(STAMP) ## rewrite badges, set-up cells and the README's table: make ba
 bases: $(STAMP) ## make the pocket world again and pre-train its bases (about half an hour)
 	$(BIN)/python -m tools.build_world
 	$(BIN)/python -m tools.pretrain tokenizer s m xs
+
+leaderboard: $(STAMP) ## race every method over tasks, sizes, seeds and two bases (an hour or more; goes on where it was stopped)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.leaderboard

@@ -30,9 +30,9 @@ def provenance():
             **{name: importlib.metadata.version(name) for name in LIBRARIES}}
 
 
-def save(name, rows, settings):
+def save(name, rows, settings, folder=DATA / "results"):
     """Write rows (list of flat dicts) with settings and provenance; returns the path."""
-    path = DATA / "results" / f"{name}.json"
+    path = folder / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(row) for row in rows)
     head = json.dumps({"settings": settings, "provenance": provenance()}, indent=1)[:-2]

@@ -1,0 +1,75 @@
+"""The leaderboard's tool: rows drawn by seed, controls that are what they say, runs kept, nothing unfinished saved."""
+import json
+import types
+
+import pytest
+import torch
+
+from tools import leaderboard, sweeps
+from utils import bases, methods, results
+
+
+def test_a_seed_draws_its_own_rows_and_shuffling_moves_only_answers():
+    one, again, other = (leaderboard.drawn("facts", 30, seed) for seed in (1, 1, 2))
+    assert one == again and one != other and len({r["prompt"] for r in one}) == 30
+    dealt = leaderboard.drawn("facts", 30, 1, shuffled=True)
+    assert [r["prompt"] for r in dealt] == [r["prompt"] for r in one]
+    assert sorted(r["answer"] for r in dealt) == sorted(r["answer"] for r in one)
+    assert sum(a["answer"] != b["answer"] for a, b in zip(one, dealt)) > 15
+
+
+def test_noise_has_the_norm_of_the_update_in_every_layer_and_another_direction():
+    model = methods.apply("lora", bases.load("pocket-xs")[0], rank=4)
+    layers = [m for m in model.modules() if hasattr(m, "lora_A")]
+    torch.manual_seed(0)
+    for m in layers:
+        torch.nn.init.normal_(m.lora_B["default"].weight)
+    before = [m.get_delta_weight("default").detach().clone() for m in layers]
+    leaderboard.to_noise(model, seed=3)
+    for m, old in zip(layers, before):
+        new = m.get_delta_weight("default")
+        assert torch.isclose(new.norm(), old.norm(), rtol=1e-4)
+        assert abs(torch.nn.functional.cosine_similarity(new.flatten(), old.flatten(), 0)) < 0.5
+
+
+def test_a_run_measures_what_the_lesson_shows():
+    row = leaderboard.run(base="pocket-xs", task="facts", method="prompt", options={"tokens": 3}, count=10, lr=0.1, seed=0, shuffled=False,
+                          steps=2, batch_size=2)
+    hidden = bases.load("pocket-xs")[0].config.hidden_size
+    assert row["trainable"] == 3 * hidden and 4 * 3 * hidden < row["stored_bytes"] < 4 * 3 * hidden + 400
+    assert row["state_bytes"] > 2_000_000 and 0 <= row["facts_kept"] <= 1 and row["world_perplexity"] > 1 and row["rows"] == 10
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """The tool with runs that cost nothing, and its files in a folder of the test."""
+    def fake(**settings):
+        good = {0.003: 0.9, 0.1: 0.8}.get(settings["lr"], 0.1)
+        return {**settings, "options": json.dumps(settings["options"]), "validation_score": good, "validation_loss": 1.0, "noise_test_score": 0.0}
+    monkeypatch.setattr(leaderboard, "run", fake)
+    monkeypatch.setattr(leaderboard, "frozen", lambda **settings: {**settings, "options": json.dumps(settings["options"])})
+    monkeypatch.setattr(sweeps, "ROOT", tmp_path)
+    saved = types.SimpleNamespace(rows=None)
+    monkeypatch.setattr(results, "save", lambda name, rows, settings: setattr(saved, "rows", rows) or tmp_path / name)
+    return saved
+
+
+def test_a_race_runs_every_arm_equally_and_goes_on_where_it_was_stopped(quick, monkeypatch):
+    rows = leaderboard.race("pocket-s")
+    kept = len(sweeps.Ledger("leaderboard-pocket-s").rows)
+    assert kept == leaderboard.runs_of_a_base()
+    for arm in leaderboard.ARMS:
+        mine = [r for r in rows if r["arm"] == arm and r["task"] == "facts"]
+        chosen = [r for r in mine if r["chosen"]]
+        assert len(chosen) == 20 and {(r["count"], r["seed"]) for r in chosen} == {(c, s) for c in leaderboard.SIZES for s in leaderboard.SEEDS}
+        assert {r["lr"] for r in mine if r["count"] == 300} == set(leaderboard.ARMS[arm][2]), "every arm is searched on its five rates"
+    assert {r["arm"] for r in rows} == {*leaderboard.ARMS, "none", leaderboard.LABELS, leaderboard.NOISE}
+    monkeypatch.setattr(leaderboard, "run", lambda **settings: pytest.fail("a finished run was made again"))
+    assert leaderboard.race("pocket-s") == rows
+
+
+def test_a_base_that_is_not_finished_is_left_out_and_named(quick, capsys):
+    leaderboard.race("pocket-s")
+    leaderboard.save()
+    assert {r["base"] for r in quick.rows} == {"pocket-s"}
+    assert "pocket-m: 0 of" in capsys.readouterr().out
