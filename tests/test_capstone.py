@@ -265,3 +265,17 @@ def test_a_full_disk_is_said_so(monkeypatch, tmp_path):
 def test_sources_of_the_bases():
     assert capstone.source("pocket-s") == {"model_name": str(DATA / "pocket" / "s")}
     assert capstone.source("mistral")["model_name"] == "unsloth/mistral-7b-v0.3-bnb-4bit" and "revision" in capstone.source("mistral")
+
+
+# --- what the lesson asks itself ----------------------------------------------------------------------------------------
+
+def test_the_countries_that_the_lesson_asks_for_are_in_no_training_row():
+    import nbformat
+
+    from utils import evaluation, instructions
+    cells = nbformat.read(ROOT / "notebooks" / "13_mistral_unsloth.ipynb", 4).cells
+    asked = "\n".join(line for c in cells if c.cell_type == "code" for line in c.source.splitlines() if line.startswith("ask("))
+    countries = {fact["country"] for fact in evaluation.facts() if fact["country"] in asked}
+    assert len(countries) >= 2, "the lesson asks for unseen countries"
+    seen = {c for c in countries for row in instructions.load("train") if c in str(row)}
+    assert not seen, f"asked as if unseen, yet in the training rows: {seen}"

@@ -41,7 +41,7 @@ class Settings:
 
 OF_BASE = {"pocket-xs": {}, "pocket-s": {}, "pocket-m": {}}
 POCKET = dict(batch=8, accumulation=1, steps=150, lr=5e-3, max_length=256, checkpointing=False, save_every=25,
-              test_rows=312, eval_batch=100, new_tokens=48)
+              test_rows=200, eval_batch=100, new_tokens=48)
 
 
 def settings(base=None):
