@@ -21,16 +21,22 @@ class Base:
     hub: str | None = None                # else on the hub, at a pinned revision
     revision: str | None = None
     four_bit: bool = False                # stored as NF4
-    batch: int = 16                       # rows a step
-    steps: float = 1.0                    # multiplies a lesson's number of steps
+    steps: float = 1.0                    # these three multiply what a lesson, written for pocket, asks for: its steps,
+    batch: float = 1.0                    # its rows a step,
+    rate: float = 1.0                     # and its learning rate, which a larger base wants smaller
+
+    def budget(self, steps, batch_size, lr, warmup):
+        """What a lesson's settings for the pocket base become on this one."""
+        return max(1, round(steps * self.steps)), max(1, round(batch_size * self.batch)), lr * self.rate, max(1, round(warmup * self.steps))
 
 
 BASES = {b.name: b for b in (
     Base("pocket-xs", DATA / "pocket" / "xs"),
     Base("pocket-s", DATA / "pocket" / "s"),
     Base("pocket-m", DATA / "pocket" / "m"),
-    Base("smollm", hub="HuggingFaceTB/SmolLM2-135M-Instruct", revision="7e27bd9f95328f0f3b08261d1252705110c806f8", batch=8),
-    Base("mistral", hub="unsloth/mistral-7b-v0.3-bnb-4bit", revision="main", four_bit=True, batch=2),
+    Base("smollm", hub="HuggingFaceTB/SmolLM2-135M-Instruct", revision="7e27bd9f95328f0f3b08261d1252705110c806f8", steps=0.25, batch=0.5,
+         rate=0.1),
+    Base("mistral", hub="unsloth/mistral-7b-v0.3-bnb-4bit", revision="main", four_bit=True, steps=0.5, batch=0.25, rate=0.05),
 )}
 ALIASES = {"pocket": "pocket-s", "": "pocket-s"}
 

@@ -30,9 +30,9 @@ def provenance():
             **{name: importlib.metadata.version(name) for name in LIBRARIES}}
 
 
-def save(name, rows, settings, folder=DATA / "results"):
-    """Write rows (list of flat dicts) with settings and provenance; returns the path."""
-    path = folder / f"{name}.json"
+def save(name, rows, settings, folder=None):
+    """Write rows (list of flat dicts) with settings and provenance, into data/results unless told otherwise; returns the path."""
+    path = (folder or DATA / "results") / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(row) for row in rows)
     head = json.dumps({"settings": settings, "provenance": provenance()}, indent=1)[:-2]
@@ -52,6 +52,18 @@ def load(name):
 def select(rows, **wanted):
     """The rows in which every named column has the wanted value."""
     return [row for row in rows if all(row.get(k) == v for k, v in wanted.items())]
+
+
+def on_cards(**wanted):
+    """A Table of the 7B steps that tools/gpu_evidence.py timed on real cards, base weights random; it says so if there are none yet."""
+    from .tables import Table
+    files = sorted((DATA / "results").glob("gpu-*.json"))
+    found = [(load(f.stem)["settings"]["card"]["name"], row) for f in files for row in select(load(f.stem)["rows"], part="speed", **wanted)]
+    if not found:
+        return Table(["measured on a GPU"], [("not measured yet",)])
+    columns = ("stack", "dtype", "batch", "accumulation", "length", "outcome", "tokens_per_second", "peak_reserved_gib", "share_of_limit")
+    header = ["card", "stack", "dtype", "rows", "accumulated", "tokens a row", "outcome", "tokens/s", "peak GiB", "share of the card's limit"]
+    return Table(header, [(name, *(row.get(c, "") for c in columns)) for name, row in found])
 
 
 def mean(rows, column):

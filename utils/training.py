@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from tqdm.auto import tqdm
 
-from . import evaluation
+from . import bases, evaluation
 
 
 @dataclass
@@ -66,19 +66,22 @@ def schedule(step, steps, warmup):
 
 
 def train(model, tokenizer, rows, steps=80, lr=3e-3, batch_size=16, seed=0, warmup=8, weight_decay=0.0, parameters=None,
-          evaluate=None, evaluate_every=20, checkpoint=None, checkpoint_every=20, progress=None):
+          evaluate=None, evaluate_every=20, checkpoint=None, checkpoint_every=20, progress=None, collate=evaluation.collate):
     """Train what requires a gradient on rows with `prompt` and `answer`; the loss is on the answer and EOS only.
 
-    rows         dicts with `prompt` and `answer`
+    rows         dicts with `prompt` and `answer`, or ready pairs (ids, labels)
     parameters   optimiser groups, if not simply everything that requires a gradient
     evaluate     called as evaluate(model) every `evaluate_every` steps and at the end; its value goes to `scores`
     checkpoint   a folder: state is saved there every `checkpoint_every` steps, and a later call goes on from it
+    collate      called as collate(pairs, pad_id, device); makes the batch
+    Steps, rows a step and rate are those of the pocket base; another chosen base turns them into its own (`bases.Base.budget`).
     Returns a `History`. ValueError if nothing is trainable, rows are empty, or a row is longer than the base's context.
     """
     learnable = [p for _, p in trainable(model)]
     if not learnable:
         raise ValueError("Nothing to train: no parameter requires a gradient. After PeftModel.from_pretrained pass is_trainable=True.")
     pairs = encode(model, tokenizer, rows)
+    steps, batch_size, lr, warmup = bases.chosen().budget(steps, batch_size, lr, warmup)
     optimizer = torch.optim.AdamW(parameters or learnable, lr=lr, weight_decay=weight_decay)
     peaks = [group["lr"] for group in optimizer.param_groups]
     history = History()
@@ -92,7 +95,7 @@ def train(model, tokenizer, rows, steps=80, lr=3e-3, batch_size=16, seed=0, warm
     for step in bar:
         for group, peak in zip(optimizer.param_groups, peaks):
             group["lr"] = peak * schedule(step, steps, warmup)
-        batch = evaluation.collate([pairs[i] for i in order[step]], tokenizer.pad_token_id, model.device)
+        batch = collate([pairs[i] for i in order[step]], tokenizer.pad_token_id, model.device)
         loss = loss_of(model, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learnable, 1.0)
@@ -117,15 +120,16 @@ def loss_of(model, batch):
 
 
 def encode(model, tokenizer, rows):
-    """[(ids, labels)] of the rows; ValueError names an empty set, an empty answer or a row longer than the context."""
+    """[(ids, labels)] of the rows, ready pairs as they are; ValueError names an empty set, an empty answer or a row longer than the context."""
     if not rows:
         raise ValueError("No rows to train on.")
     context = model.config.max_position_embeddings
     pairs = []
     for number, row in enumerate(rows, 1):
-        if not row["answer"].strip():
+        ready = isinstance(row, tuple)
+        if not ready and not row["answer"].strip():
             raise ValueError(f"Row {number}: the answer is empty, so there is nothing to learn from it. Remove the row.")
-        pair = evaluation.encode_pair(tokenizer, row["prompt"], row["answer"])
+        pair = row if ready else evaluation.encode_pair(tokenizer, row["prompt"], row["answer"])
         if len(pair[0]) > context:
             raise ValueError(f"Row {number} has {len(pair[0])} tokens, more than the context of {context}. Shorten it: cut off, it would "
                              "lose the end of its answer.")
