@@ -1,4 +1,4 @@
-"""Prompt tuning: how a prompt starts, how large the base is, and films against products.
+"""Prompt tuning: the form of the rows, how a prompt starts, how large the base is, and films against products.
 
 `python -m tools.sweep_plans.lesson_08` trains the five prompts that vote, once the sweep prompt-start has chosen their rate.
 """
@@ -10,6 +10,16 @@ FILM_ASPECTS = (" plot", " acting", " music", " ending", " dialogue", " lighting
 def sentence(row):
     """The task as a sentence such as the base has read: it never saw a text that ends without a full stop."""
     return {**row, "prompt": f"{row['text']} The sentiment is", "answer": f" {row['label']}."}
+
+
+def plain_stop(row):
+    """The plain form of the course with nothing but a full stop put behind the answer."""
+    return {**row, "answer": f"{row['answer']}."}
+
+
+def sentence_open(row):
+    """The sentence without its full stop."""
+    return {**sentence(row), "answer": row["answer"]}
 
 
 def is_film(row):
@@ -29,7 +39,12 @@ def against_full(size):
             f"prompt-full-{size}": dict(base=f"pocket-{size}", arms=[("sentiment", "full", {})], **FULL)}
 
 
-SWEEPS = {"prompt-plain": dict(arms=[("sentiment", "prompt", LABELS)], **{**PROMPT, "steps": 150, "form": None}),
+def in_form(form):
+    """The class-label start on rows of another form."""
+    return dict(arms=[("sentiment", "prompt", LABELS)], **{**PROMPT, "form": form})
+
+
+SWEEPS = {"prompt-plain": in_form(None), "prompt-plain-stop": in_form(plain_stop), "prompt-sentence-open": in_form(sentence_open),
           "prompt-start": dict(arms=[("sentiment", "prompt", start) for start in STARTS], **PROMPT),
           **against_full("xs"), **against_full("s"), **against_full("m"),
           "prompt-films": dict(arms=[("sentiment", "prompt", LABELS)], **FILMS, **PROMPT),
