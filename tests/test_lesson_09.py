@@ -5,7 +5,8 @@ from peft import PromptEncoderConfig, get_peft_model
 from transformers import MistralConfig, MistralForCausalLM
 
 from tests.from_notebook import load
-from utils import evaluation, training
+from tools.sweep_plans import lesson_09
+from utils import evaluation, methods, modules, training
 
 
 def tiny(heads, kv_heads, seed):
@@ -59,13 +60,29 @@ def test_the_stored_prompt_is_the_encoders_output(kind, tmp_path):
     assert torch.allclose(stored["prompt_embeddings"], mine.encoder(), atol=1e-6)
 
 
-def test_going_on_from_the_file_alone_draws_a_new_encoder(tmp_path):
-    """The lesson's break-it: peft reads the stored prompt into the embeddings that a fresh encoder then rewrites."""
-    from peft import PeftModel
+def test_the_file_alone_answers_but_cannot_train_on(tmp_path):
+    """The lesson's break-it: peft refuses; forced into a trainable model, the stored prompt lands where a new encoder rewrites it."""
+    from peft import PeftModel, set_peft_model_state_dict
+    from safetensors.torch import load_file
     _, theirs = pair("MLP", 6, 2, 4, 24, 2, seed=1)
     theirs.save_pretrained(tmp_path)
     prompt = theirs.get_prompt_embedding_to_save("default")
     again = PeftModel.from_pretrained(tiny(6, 2, 1), tmp_path)
     assert torch.allclose(again.get_prompt(1)[0], prompt, atol=1e-6)
-    going_on = PeftModel.from_pretrained(tiny(6, 2, 1), tmp_path, is_trainable=True)
-    assert not torch.allclose(going_on.get_prompt(1)[0], prompt, atol=1e-2)
+    with pytest.raises(ValueError, match="trainable"):
+        PeftModel.from_pretrained(tiny(6, 2, 1), tmp_path, is_trainable=True)
+    _, forced = pair("MLP", 6, 2, 4, 24, 2, seed=2)
+    set_peft_model_state_dict(forced, load_file(tmp_path / "adapter_model.safetensors"))
+    assert torch.allclose(forced.prompt_encoder["default"].embedding.weight, prompt, atol=1e-6)
+    assert not torch.allclose(forced.get_prompt(1)[0], prompt, atol=1e-2)
+
+
+def test_the_control_starts_where_the_encoder_starts():
+    """The sweep's raw prompt holds exactly what a fresh encoder of the same seed writes, and trains nothing else."""
+    for seed in (0, 3):
+        torch.manual_seed(seed)
+        encoded = methods.p_tuning(tiny(6, 2, seed=9), tokens=5)
+        torch.manual_seed(seed)
+        raw = lesson_09.prompt_from_encoder(modules.freeze(tiny(6, 2, seed=9)), tokens=5)
+        assert [p.shape for _, p in training.trainable(raw)] == [(5, 48)]
+        assert torch.equal(raw.get_prompt(1), encoded.get_prompt(1))
