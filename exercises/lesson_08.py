@@ -71,4 +71,7 @@ def vote(answer):
         raise Hint("Right but for the tie (two against two): there the higher summed log-probability decides.")
     if not torch.equal(got, torch.tensor([0, 0, 1, 1, 0])):
         raise Hint("Take the arg max of each prompt first, then count how often each label was chosen.")
+    three = torch.tensor([[[.2, .3, .5]], [[.2, .3, .5]], [[.3, .4, .3]], [[.6, .3, .1]], [[.4, .35, .25]]]).log()
+    if call(answer, three).long().tolist() != [0]:
+        raise Hint("Right for two labels. With three, a tie is between the labels with most votes; the others are out.")
     return "One batch, one pass, as many voters as fit."

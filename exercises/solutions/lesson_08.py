@@ -33,5 +33,8 @@ WRONG = {
         ("def answer(log_p):\n    return log_p[0].argmax(-1)", "first prompt"),
         ("def answer(log_p):\n    return log_p.argmax(-1).mode(0).values", "tie"),
         ("def answer(log_p):\n    return log_p.argmax(-1)", "one label a row"),
+        ("""def answer(log_p):
+    for_one = log_p.argmax(-1).float().mean(0)
+    return ((for_one > .5) | ((for_one == .5) & (log_p.sum(0).argmax(-1) == 1))).long()""", "Right for two labels"),
     ],
 }
