@@ -18,7 +18,6 @@ import torch
 from . import bases, colab, memory, training
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """One run. The defaults are those of Unsloth's published Mistral-7B notebook; a smaller base changes what it must."""
