@@ -6,7 +6,7 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from tests.from_notebook import load
 from tools.sweep_plans import lesson_08
-from utils import evaluation, tasks, training
+from utils import bases, evaluation, tasks, training
 
 
 def tiny(heads, kv_heads, seed):
@@ -53,6 +53,23 @@ def test_only_the_prompt_trains_and_the_start_is_left_alone():
     training.loss_of(mine, padded(2, 9, 0)).backward()
     torch.optim.SGD([mine.prompt], lr=1.0).step()
     assert torch.equal(start, kept) and not torch.equal(mine.prompt, start)
+
+
+def test_prompts_that_share_a_batch_answer_as_each_alone():
+    PromptTuned, label_log_p = load("08", "PromptTuned", "label_log_p")
+    model, tokenizer = bases.load("pocket-xs")
+    rows = tasks.load("sentiment", "validation", 7)
+    torch.manual_seed(5)
+    prompts = torch.randn(3, 4, model.config.hidden_size)
+    together = label_log_p(model, tokenizer, prompts, rows)
+    assert together.shape == (3, 7, 2)
+    labels = [tokenizer(label, add_special_tokens=False)["input_ids"][0] for label in (" positive", " negative")]
+    for prompt, answers in zip(prompts, together):
+        alone = PromptTuned(model, prompt)
+        for row, answer in zip(rows, answers):
+            with torch.inference_mode():
+                logits = alone(**tokenizer(row["prompt"], return_tensors="pt")).logits[0, -1, labels]
+            assert torch.allclose(logits.log_softmax(-1).cpu(), answer, atol=1e-4)
 
 
 def test_films_and_products_part_the_rows_the_same_way_everywhere():
