@@ -143,3 +143,17 @@ def entity_f1(predicted, wanted):
     gold = [{part.strip() for part in text.split(";") if part.strip()} for text in wanted]
     both = sum(len(f & g) for f, g in zip(found, gold))
     return 2 * both / max(1, sum(map(len, found)) + sum(map(len, gold)))
+
+
+def accuracy(predicted, wanted):
+    """Share (0 to 1) of the texts that equal the wanted one, white space around them aside."""
+    return sum(p.strip() == w.strip() for p, w in zip(predicted, wanted)) / len(wanted)
+
+
+def chrf(predicted, wanted):
+    """chrF (0 to 1): F score over pieces of one to six characters (Popović, W15-3049), by sacrebleu, which counts to 100."""
+    import sacrebleu
+    return sacrebleu.corpus_chrf([p.strip() for p in predicted], [[w.strip() for w in wanted]]).score / 100
+
+
+METRICS = {"sentiment": accuracy, "entities": entity_f1, "translation": chrf}  # each called with (predicted, wanted) lists of texts
