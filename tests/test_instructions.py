@@ -113,6 +113,11 @@ BAD = [
     ({**GOOD, "instruction": "<s>Say"}, "'instruction' contains '<s>', a special token"),
     ({**GOOD, "output": "a <pad> b"}, "'output' contains '<pad>', a special token"),
     ({**GOOD, "output": "half \ud83d"}, "a lone surrogate"),
+    ({**GOOD, "output": "SÃ£o TomÃ©"}, "'output' contains '\\xc3\\xa3', 'ã' read in the wrong encoding"),
+    ({**GOOD, "input": "Itâ€™s red"}, "'input' contains '\\xe2\\u20ac\\u2122', '’' read in the wrong encoding"),
+    ({**GOOD, "output": "Lom\ufffd"}, "'output' contains '\\ufffd', which text in the right encoding does not hold"),
+    ({**GOOD, "output": "\ufeffLome"}, "'output' contains '\\ufeff'"),
+    ({**GOOD, "output": "Lo\x00me"}, "'output' contains '\\x00'"),
     ({**GOOD, "output": "word " * 300}, "tokens, longer than 256"),
 ]
 
@@ -126,6 +131,11 @@ def test_a_bad_row_is_rejected_by_number_with_its_reason(row, reason, tokenizer)
 def test_duplicates_name_the_first_row_and_other_answers_stay(tokenizer):
     other = {**GOOD, "output": "The capital of Togo is Lome."}
     assert reasons([GOOD, WITH, {**GOOD, "output": " Lome "}, other], tokenizer) == {3: "the same as row 1"}
+
+
+@pytest.mark.parametrize("text", ["São Tomé", "«CAFÉ»", "NÃO! Irmã", "naïve – “über”", "東京 🙂", "a\tb\r\nc", "Ångström", "¿Qué?", "Â"])
+def test_text_with_accents_in_the_right_encoding_stays(text, tokenizer):
+    assert reasons([{**GOOD, "output": text}], tokenizer) == {}
 
 
 def test_all_bad_rows_at_once_and_none_at_all(tokenizer):
@@ -177,6 +187,41 @@ def test_line_separators_inside_a_text_do_not_split_a_row(tmp_path):
 def test_a_file_that_cannot_be_read_says_where(data, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         instructions.read(written(tmp_path, data))
+
+
+MIXED = (b'\xef\xbb\xbf' + json.dumps(GOOD).encode() + b'\n{"instruction": "x"\n\n' + json.dumps(WITH).encode()
+         + b'\r\n{"instruction": "caf\xe9", "input": "", "output": "x"}\n[1]\n\xef\xbb\xbf' + json.dumps(GOOD).encode()
+         + b'\n' + json.dumps({**GOOD, "output": ""}).encode())
+
+
+def test_a_file_of_mixed_lines_is_checked_to_its_end(tokenizer, tmp_path):
+    """Each line that holds something is kept or rejected by number, and what was rejected is saved whole."""
+    report = instructions.check_file(written(tmp_path, MIXED, "mine.jsonl"), tokenizer, 256)
+    assert report.kept == [GOOD, WITH] and report.read == 7 and len(report.originals) == 5
+    found = dict(report.rejected)
+    assert list(found) == [2, 4, 5, 6, 7]
+    for number, part in {2: "line 2: not valid JSON, column 20", 4: "line 5: the byte 0xe9 is not UTF-8", 5: "a list where an object",
+                         6: "line 7: a byte-order mark in the middle", 7: "'output' is empty"}.items():
+        assert part in found[number]
+    assert str(report).startswith("mine.jsonl: 7 rows read, 2 kept, 5 rejected") and "Mend these rows in mine.jsonl" in str(report)
+    saved = [json.loads(line) for line in report.save_rejected(tmp_path / "rejected.jsonl").read_text().splitlines()]
+    assert [(r["row"], r["reason"]) for r in saved] == report.rejected
+    assert saved[0]["original"] == '{"instruction": "x"' and saved[2]["original"] == [1] and saved[4]["original"] == {**GOOD, "output": ""}
+    assert "caf\\xe9" in saved[1]["original"]
+
+
+def test_a_file_without_faults_and_a_list_that_is_cut_off(tokenizer, tmp_path):
+    report = instructions.check_file(written(tmp_path, json.dumps([GOOD, WITH])), tokenizer, 256)
+    assert str(report) == "rows.json: 2 rows read, 2 kept, 0 rejected"
+    assert report.save_rejected(tmp_path / "none.jsonl").read_text() == ""
+    with pytest.raises(ValueError, match="rows.json, line 1: not valid JSON.*one list of objects"):
+        instructions.check_file(written(tmp_path, json.dumps([GOOD, WITH])[:-5]), tokenizer, 256)
+
+
+def test_a_rejected_half_character_can_be_saved(tokenizer, tmp_path):
+    row = {**GOOD, "output": "half \ud83d"}
+    report = instructions.check_rows([row], tokenizer, 256)
+    assert json.loads(report.save_rejected(tmp_path / "r.jsonl").read_text())["original"] == row
 
 
 def test_a_file_that_is_not_there(tmp_path):
