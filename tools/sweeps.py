@@ -51,6 +51,12 @@ def best(rows):
     return max(rows, key=lambda r: (r["validation_score"], -r["validation_loss"]))
 
 
+def best_rate(rows):
+    """The rate with the highest validation score over all seeds; among equals, the lowest validation loss."""
+    by_rate = {lr: results.select(rows, lr=lr) for lr in dict.fromkeys(r["lr"] for r in rows)}
+    return max(by_rate, key=lambda lr: (round(results.mean(by_rate[lr], "validation_score"), 9), -results.mean(by_rate[lr], "validation_loss")))
+
+
 class Ledger:
     """Finished runs on disk, so that a stopped sweep goes on."""
 
@@ -79,12 +85,16 @@ def sweep(name):
     for task, method, options in tqdm(plan["arms"], desc=name):
         common = dict(run=runner, task=task, method=method, options=options, steps=plan["steps"], base=base, count=plan.get("count"),
                       batch_size=plan.get("batch_size", 16))
+        if plan.get("curve"):  # every rate with every seed, so that what is forgotten can be drawn over the rate with its spread
+            every = [ledger.get(**common, lr=lr, seed=seed) for seed in plan["seeds"] for lr in plan.get("rates", methods.RATES)]
+            rows += [{**row, "chosen": row["lr"] == best_rate(every)} for row in every]
+            continue
         searched = [ledger.get(**common, lr=lr, seed=0) for lr in plan.get("rates", methods.RATES)]
         chosen = best(searched)["lr"]
         rows += [{**row, "chosen": row["lr"] == chosen} for row in searched]
         rows += [{**ledger.get(**common, lr=chosen, seed=seed), "chosen": True} for seed in plan["seeds"] if seed]
     path = results.save(name, rows, {"seeds": plan["seeds"], "steps": plan["steps"], "rates": plan.get("rates", methods.RATES), "batch_size": plan.get("batch_size", 16),
-                                     "threads": torch.get_num_threads(), "rule": "rate by validation score, ties by validation loss, seed 0"})
+                                     "threads": torch.get_num_threads(), "rule": f"rate by validation score, ties by validation loss, {'mean over the seeds' if plan.get('curve') else 'seed 0'}"})
     print(f"{len(rows)} runs in {path.relative_to(ROOT)}")
 
 
