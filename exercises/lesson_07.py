@@ -24,32 +24,7 @@ def count_stored(answer):
     raise Hint(f"For 4 layers, 10 tokens, 2 key-value heads of 32 you gave {got}; multiply 2 (key and value), layers, tokens and the width.")
 
 
-@exercise(2, "Give the mask that covers the prefix and the text, one row per text.")
-def widen_mask(answer):
-    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-    kept, p = mask.clone(), 3
-    got = call(answer, mask, p)
-    if not torch.equal(mask, kept):
-        raise Hint("The given mask was changed in place. Return a new one.")
-    ones, zeros = torch.ones(2, p, dtype=mask.dtype), torch.zeros(2, p, dtype=mask.dtype)
-    if tuple(got.shape) == tuple(mask.shape):
-        raise Hint("The mask is as wide as before. The keys are p longer than the text, and so must the mask be.")
-    if tuple(got.shape) != (2, p + 5):
-        raise Hint(f"The mask has shape {list(got.shape)}; for 2 texts of 5 positions and p = 3 it should have [2, 8].")
-    if torch.equal(got.to(mask.dtype), torch.cat([mask, ones], 1)):
-        raise Hint("You put the virtual tokens behind the text. The prefix stands in front, and so do its ones.")
-    if torch.equal(got.to(mask.dtype), torch.cat([zeros, mask], 1)):
-        raise Hint("Zeros hide the prefix: nobody would attend to it. Which value means 'may be seen'?")
-    if torch.equal(got.to(mask.dtype), torch.ones(2, p + 5, dtype=mask.dtype)):
-        raise Hint("Everything is visible now, padding too. Keep the text's own mask behind the ones.")
-    if not torch.equal(got.to(mask.dtype), torch.cat([ones, mask], 1)):
-        raise Hint("The shape is right and the values are not: p ones, then the row's own mask.")
-    if got.dtype != mask.dtype:
-        raise Hint(f"The mask came as {mask.dtype} and left as {got.dtype}. Make the ones with mask.new_ones.")
-    return "Right for padded rows too: the padding stays hidden."
-
-
-@exercise(3, "Give the key and the value of one layer, each [kv_heads, p, head_dim].")
+@exercise(2, "Give the key and the value of one layer, each [kv_heads, p, head_dim].")
 def unpack(answer):
     p, layers, heads, dim = 3, 4, 2, 5
     flat = torch.arange(p * layers * 2 * heads * dim, dtype=torch.float32).view(p, -1)
@@ -74,3 +49,43 @@ def unpack(answer):
         if not all(torch.equal(g, r) for g, r in zip(got, right)):
             raise Hint(f"The shapes are right and the numbers of layer {layer} are not. A row is [layers, 2, kv_heads, head_dim].")
     return "The same as the library's view, permute and split."
+
+
+@exercise(3, "Give the output of attention over prefix and text together, made from the outputs over each alone.")
+def blend(answer):
+    torch.manual_seed(0)
+    n, p, d = 5, 2, 4
+    scores, values = torch.randn(p + n), torch.randn(p + n, d)
+
+    def attend(part):
+        return scores[part].softmax(0) @ values[part]
+
+    prefix, text = slice(0, p), slice(p, None)
+    arguments = attend(text), attend(prefix), scores[text], scores[prefix]
+    right, got = attend(slice(None)), call(answer, *arguments)
+    share = scores.softmax(0)[:p].sum()
+
+    def mixed(weight):
+        return (1 - weight) * arguments[0] + weight * arguments[1]
+
+    if not torch.is_tensor(got) or got.shape != right.shape:
+        raise Hint(f"Give one vector of {d} numbers, as each of the two outputs is; you gave {list(getattr(got, 'shape', [])) or type(got).__name__}.")
+    if torch.allclose(got, mixed(1 - share), atol=1e-5):
+        raise Hint("The two shares are the wrong way round: the prefix's share belongs to the prefix's output.")
+    if torch.allclose(got, arguments[0] + arguments[1], atol=1e-5):
+        raise Hint("You added two whole outputs. One unit of attention is shared out, so the weights of the two must sum to one.")
+    if torch.allclose(got, mixed(torch.tensor(0.5)), atol=1e-5):
+        raise Hint("Half and half only holds when both parts have equal scores. How much of the softmax goes to the prefix?")
+    if torch.allclose(got, mixed(torch.tensor(p / (p + n))), atol=1e-5):
+        raise Hint("You shared out by the number of positions. Attention is shared out by exp(score).")
+    raw = scores[prefix].sum() / scores.sum()
+    if torch.allclose(got, mixed(raw), atol=1e-5):
+        raise Hint("You shared out by the scores themselves. Softmax takes exp(score) first.")
+    if not torch.allclose(got, right, atol=1e-5):
+        raise Hint("Not the output of one softmax over all scores. The prefix's share is its sum of exp(score), divided by everybody's.")
+    big = call(answer, arguments[0], arguments[1], scores[text] + 200, scores[prefix] + 200)
+    if not torch.isfinite(big).all():
+        raise Hint("Right for small scores; with scores around 200, exp overflows. torch.softmax or torch.logsumexp take care of that.")
+    if not torch.allclose(big, right, atol=1e-4):
+        raise Hint("Right for these scores, wrong when all are 200 larger, which changes nothing in a softmax.")
+    return "So a prefix only blends in its own output, with one share a position: the pattern within the text stays."

@@ -2,12 +2,17 @@
 
 SOLUTIONS = {
     "count_stored": "def answer(layers, tokens, heads, kv_heads, head_dim):\n    return 2 * layers * tokens * kv_heads * head_dim",
-    "widen_mask": "import torch\ndef answer(mask, p):\n    return torch.cat([mask.new_ones(len(mask), p), mask], dim=1)",
     "unpack": """def answer(flat, layer, layers, kv_heads, head_dim):
     key, value = flat.view(len(flat), layers, 2, kv_heads, head_dim)[:, layer].permute(1, 2, 0, 3)
     return key, value""",
+    "blend": """import torch
+def answer(out_text, out_prefix, scores_text, scores_prefix):
+    share = torch.cat([scores_prefix, scores_text]).softmax(0)[:len(scores_prefix)].sum()
+    return (1 - share) * out_text + share * out_prefix""",
 }
 
+BLEND = ("import torch\ndef answer(out_text, out_prefix, scores_text, scores_prefix):\n"
+         "    share = torch.cat([scores_prefix, scores_text]).softmax(0)[:len(scores_prefix)].sum()\n    ")
 UNPACK = "def answer(flat, layer, layers, kv_heads, head_dim):\n    whole = flat.view(len(flat), layers, 2, kv_heads, head_dim)[:, layer]\n    "
 
 WRONG = {
@@ -18,15 +23,6 @@ WRONG = {
         ("def answer(layers, tokens, heads, kv_heads, head_dim):\n    return 2 * layers * tokens * kv_heads", "not one number"),
         ("def answer(layers, tokens, heads, kv_heads, head_dim):\n    return 20 * layers * kv_heads * head_dim", "grow with their number"),
     ],
-    "widen_mask": [
-        ("def answer(mask, p):\n    return mask", "as wide as before"),
-        ("import torch\ndef answer(mask, p):\n    return torch.cat([mask, mask.new_ones(len(mask), p)], dim=1)", "behind the text"),
-        ("import torch\ndef answer(mask, p):\n    return torch.cat([mask.new_zeros(len(mask), p), mask], dim=1)", "hide the prefix"),
-        ("import torch\ndef answer(mask, p):\n    return mask.new_ones(len(mask), p + mask.shape[1])", "padding too"),
-        ("import torch\ndef answer(mask, p):\n    return torch.cat([torch.ones(len(mask), p), mask], dim=1)", "mask.new_ones"),
-        ("import torch\ndef answer(mask, p):\n    return torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)", "should have [2, 8]"),
-        ("import torch\ndef answer(mask, p):\n    return torch.cat([mask.new_ones(1, p), mask], dim=1)", "RuntimeError"),
-    ],
     "unpack": [
         (UNPACK + "return whole[:, 0], whole[:, 1]", "Token before head"),
         (UNPACK + "return whole[:, 1].transpose(0, 1), whole[:, 0].transpose(0, 1)", "wrong way round"),
@@ -36,5 +32,18 @@ WRONG = {
          "    return tuple(whole[:, i, layer].transpose(0, 1) for i in (0, 1))", "all keys first"),
         ("def answer(flat, layer, layers, kv_heads, head_dim):\n    whole = flat.view(len(flat), layers, 2, kv_heads, head_dim)[:, 0]\n"
          "    return tuple(whole[:, i].transpose(0, 1) for i in (0, 1))", "numbers of layer 2"),
+    ],
+    "blend": [
+        (BLEND + "return share * out_text + (1 - share) * out_prefix", "wrong way round"),
+        (BLEND + "return out_text + out_prefix", "two whole outputs"),
+        (BLEND + "return (out_text + out_prefix) / 2", "Half and half"),
+        (BLEND + "share = len(scores_prefix) / (len(scores_prefix) + len(scores_text))\n    return (1 - share) * out_text + share * out_prefix",
+         "number of positions"),
+        (BLEND + "share = scores_prefix.sum() / (scores_prefix.sum() + scores_text.sum())\n    return (1 - share) * out_text + share * out_prefix",
+         "scores themselves"),
+        (BLEND + "a, b = scores_prefix.exp().sum(), scores_text.exp().sum()\n    return (a * out_prefix + b * out_text) / (a + b)", "overflows"),
+        (BLEND + "return torch.stack([out_text, out_prefix])", "one vector"),
+        (BLEND + "share = share.sqrt()\n    return (1 - share) * out_text + share * out_prefix", "one softmax over all scores"),
+        (BLEND + "share = share * (1 + (scores_text.max() > 100))\n    return (1 - share) * out_text + share * out_prefix", "200 larger"),
     ],
 }

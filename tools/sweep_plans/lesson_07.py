@@ -1,9 +1,14 @@
-"""Prefix tuning against full tuning and LoRA on data-to-text: length and MLP; then with 50 training rows."""
+"""Prefix tuning against full tuning and LoRA on data-to-text: as guide entries, in a form new to the base, with 50 rows."""
 import json
 
 import torch
 
 from utils import bases, evaluation, methods, tasks, training
+
+
+def guide(row):
+    """The row's fields as a guide entry, a form that the bases met in pre-training."""
+    return {**row, "prompt": "Guide entry (" + row["data"].replace(": ", " ").replace(" | ", "; ") + ")."}
 
 
 def scored(model, tokenizer, rows):
@@ -17,24 +22,32 @@ def scored(model, tokenizer, rows):
     return hits / len(rows), round(total / count, 5)
 
 
-def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, batch_size=16):
-    """As tools.sweeps.run, with score and loss on the held-out topic as well."""
+def exchanged(rows):
+    """Every answer behind the prompt of the next row: whoever reads the prompt must do worse."""
+    return [{**row, "prompt": other["prompt"]} for row, other in zip(rows, rows[1:] + rows[:1])]
+
+
+def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, batch_size=16, form=None):
+    """As tools.sweeps.run, with losses on the other topic and on exchanged rows as well; `form(row)` writes another prompt."""
+    splits = {split: tasks.load(task, split, count if split == "train" else None) for split in ("train", "validation", "test", "shifted")}
+    splits = {split: [form(r) for r in rows] if form else rows for split, rows in splits.items()}
     model, tokenizer = bases.load(base)
     model = methods.apply(method, model, seed=seed, **options)
-    history = training.train(model, tokenizer, tasks.load(task, "train", count), steps=steps, lr=lr, seed=seed,
-                             batch_size=batch_size, progress=False)
+    history = training.train(model, tokenizer, splits.pop("train"), steps=steps, lr=lr, seed=seed, batch_size=batch_size, progress=False)
     row = {"base": base, "task": task, "method": method, "options": json.dumps(options), "lr": lr, "seed": seed, "steps": steps,
            "count": count, "batch_size": batch_size}
-    for split in ("validation", "test", "shifted"):
-        row[f"{split}_score"], row[f"{split}_loss"] = scored(model, tokenizer, tasks.load(task, split))
+    for split, rows in splits.items():
+        row[f"{split}_score"], row[f"{split}_loss"] = scored(model, tokenizer, rows)
+    row["exchanged_loss"] = scored(model, tokenizer, exchanged(splits["test"][:100]))[1]
     return {**row, "facts_kept": evaluation.facts_kept(model, tokenizer), "final_loss": round(history.final_loss, 4),
             "trainable": training.count(model)[0], "seconds": round(history.seconds, 2)}
 
 
-TEXT = " Red Fox is a shop near the harbour. It offers flowers at fair prices." * 2  # real words to start from: the wording of the task
-PREFIX, LORA, FULL = ("prefix", {"tokens": 20}), ("lora", {"rank": 8}), ("full", {})
-ARMS = [PREFIX, LORA, FULL, ("prefix", {"tokens": 20, "mlp": True}), ("prefix", {"tokens": 5}), ("prefix", {"tokens": 1}),
-        ("prefix", {"tokens": 20, "text": TEXT})]
-COMMON = dict(run=run, seeds=(0, 1, 2), steps=120, batch_size=8, rates=(1e-3, 3e-3, 1e-2, 1e-1, 3e-1))
-SWEEPS = {"prefix-length": dict(COMMON, arms=[("data_to_text", *arm) for arm in ARMS]),
-          "prefix-few-rows": dict(COMMON, count=50, arms=[("data_to_text", *arm) for arm in (PREFIX, FULL)])}
+PREFIX, MLP, LORA, FULL = ("prefix", {"tokens": 20}), ("prefix", {"tokens": 20, "mlp": True}), ("lora", {"rank": 8}), ("full", {})
+SHORT = [("prefix", {"tokens": tokens}) for tokens in (1, 5)]
+COMMON = dict(run=run, seeds=(0, 1, 2), steps=120, batch_size=8, rates=(1e-3, 1e-2, 1e-1, 3e-1))
+SWEEPS = {"prefix-guide": dict(COMMON, form=guide, rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
+                               arms=[("data_to_text", *arm) for arm in (PREFIX, LORA, FULL, *SHORT, MLP)]),
+          "prefix-new-form": dict(COMMON, arms=[("data_to_text", *arm) for arm in (PREFIX, LORA, MLP)]),
+          "prefix-more-steps": {**COMMON, "steps": 600, "seeds": (0,), "rates": (1e-2, 1e-1), "arms": [("data_to_text", *arm) for arm in (PREFIX, MLP)]},
+          "prefix-few-rows": dict(COMMON, form=guide, count=50, arms=[("data_to_text", *arm) for arm in (PREFIX, FULL)])}
