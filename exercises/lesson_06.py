@@ -5,58 +5,47 @@ from torch import nn
 from utils.checks import Hint, call, exercise
 
 
-@exercise(1, "Give the number of the nearest of the 16 values for each weight, and the scale.")
-def quantise_one_block(answer):
-    rng = torch.Generator().manual_seed(0)
-    values = torch.linspace(-1, 1, 16) ** 3  # any 16 ascending values will do
-    block = 0.1 * torch.randn(64, generator=rng) - 0.02
-    block[5] = -0.5  # the largest in size is negative
-    kept = block.clone()
-    got = call(answer, block, values)
-    if not (isinstance(got, tuple) and len(got) == 2):
-        raise Hint("Return two things: the codes and absmax.")
-    codes, absmax = torch.as_tensor(got[0]), float(got[1])
-    if not torch.equal(block, kept):
-        raise Hint("The block was changed in place. Divide into a new tensor.")
-    if abs(absmax - float(block.max())) < 1e-6:
-        raise Hint("That is the largest value. The largest in size may be negative: take abs() first.")
-    if abs(absmax - 0.5) > 1e-6:
-        raise Hint(f"absmax should be 0.5, the largest size in this block; you gave {absmax:.4g}.")
-    if codes.shape != block.shape:
-        raise Hint(f"One code a weight is wanted, shape [64]; you gave {list(codes.shape)}.")
-    if codes.is_floating_point():
-        raise Hint("Codes are numbers from 0 to 15, not the values that they stand for.")
-    scaled = block / 0.5
-    right = (scaled[:, None] - values).abs().argmin(1)
-    for wrong, hint in (((block[:, None] - values).abs().argmin(1), "The block was not divided by absmax before the nearest value was looked up."),
-                        (torch.bucketize(scaled, values).clamp(max=15), "You took the next value above, not the nearest one: the borders lie half-way between two values."),
-                        ((torch.bucketize(scaled, values, right=True) - 1).clamp(min=0), "You took the next value below, not the nearest one: the borders lie half-way between two values."),
-                        (((scaled + 1) * 7.5).round().long(), "Those are 16 equal steps. Use the values that you were given.")):
-        if torch.equal(codes.long(), wrong) and not torch.equal(wrong, right):
-            raise Hint(hint)
-    if not torch.equal(codes.long(), right):
-        raise Hint(f"{int((codes.long() != right).sum())} of 64 codes are not the nearest value's. Compare |weight / absmax - value| for all 16.")
-    return "The largest weight always comes back exactly: its quotient is 1 or -1."
+@exercise(1, "Give the largest error that rounding can make in such a block.")
+def worst_error(answer):
+    for values, absmax in ((torch.tensor([-1.0, -0.5, 0.0, 0.2, 1.0]), 3.0), (torch.linspace(-1, 1, 16) ** 3, 0.7)):
+        got, gaps = float(call(answer, values.clone(), absmax)), values[1:] - values[:-1]
+        right = float(gaps.max() / 2 * absmax)
+        for wrong, hint in ((gaps.max() * absmax, "That is the whole gap. A weight in its middle is half a gap away from either value."),
+                            (gaps.max() / 2, "That is the error of the scaled weight. Dequantising multiplies it by absmax."),
+                            (gaps.max() / 2 / absmax, "You divide by absmax. Dequantising multiplies by it."),
+                            (gaps.min() / 2 * absmax, "That is the narrowest gap. The error is largest where neighbours are furthest apart."),
+                            (gaps.mean() / 2 * absmax, "That is the mean gap, as if the values were equally spaced. They are not.")):
+            if abs(got - float(wrong)) < 1e-6 and abs(right - float(wrong)) > 1e-6:
+                raise Hint(hint)
+        if abs(got - right) > 1e-6:
+            raise Hint(f"For the values {', '.join(f'{v:.3g}' for v in values.tolist())} and absmax {absmax:g} you gave {got:.4g}. "
+                       "Which weight is furthest from all values?")
+    return "In NF4 that is between -1 and -0.70, where weights are rare."
 
 
 @exercise(2, "Add up codes, scales, and the scales of the scales.")
 def bytes_of_nf4(answer):
     n = 16_384 * 6
-    got, right = call(answer, n), n // 2 + n // 64 + 4 * n // (64 * 256)
-    if abs(got - right) < 1e-6:
-        if abs(call(answer, 2 * n) - 2 * right) > 1e-6:
-            raise Hint("Right for this matrix, wrong for one of twice the size.")
-        return f"{8 * right / n:.3f} bits a weight."
-    for wrong, hint in ((8 * right, "That is bits. Divide by 8."), (n // 2, "Those are the codes alone. Each block of 64 also has a scale."),
-                        (n // 2 + n // 64, "Each 256 scales share a scale of their own, in four bytes."),
-                        (n // 2 + 4 * n // 64, "That is without double quantisation: the scales take one byte each, not four."),
-                        (n // 2 + 4 * n // 64 + 4 * n // (64 * 256), "The scales of the blocks take one byte each after double quantisation, not four."),
-                        (n // 2 + n // 64 + n // (64 * 256), "The scales of the scales stay in 32 bits: four bytes each."),
-                        (n // 2 + n // 64 + 4 * n // 256, "There is one second scale for 256 blocks, so for 64 * 256 weights."),
-                        (n + n // 64 + 4 * n // (64 * 256), "Two 4-bit codes share one byte.")):
-        if abs(got - wrong) < 1e-6:
-            raise Hint(hint)
-    raise Hint(f"For {n:,} weights you gave {got:,}. Half a byte each, one byte for 64, four bytes for 64 * 256.")
+    for block, group in ((64, 256), (32, 512)):
+        got, right = call(answer, n, block, group), n // 2 + n // block + 4 * n // (block * group)
+        known = ((8 * right, "That is bits. Divide by 8."), (n // 2, f"Those are the codes alone. Each block of {block} also has a scale."),
+                 (n // 2 + n // block, f"Each {group} scales share a scale of their own, in four bytes."),
+                 (n // 2 + 4 * n // block, "That is without double quantisation: the scales take one byte each, not four."),
+                 (n // 2 + 4 * n // block + 4 * n // (block * group), "The scales of the blocks take one byte each after double quantisation, not four."),
+                 (n // 2 + n // block + n // (block * group), "The scales of the scales stay in 32 bits: four bytes each."),
+                 (n // 2 + n // block + 4 * n // group, "There is one second scale for a group of blocks, so for block * group weights."),
+                 (n + n // block + 4 * n // (block * group), "Two 4-bit codes share one byte."),
+                 (n // 2 + n // 64 + 4 * n // (64 * 256), "Right for blocks of 64 in groups of 256 only. Use `block` and `group`."))
+        if abs(got - right) < 1e-6:
+            continue
+        for wrong, hint in known:
+            if abs(got - wrong) < 1e-6:
+                raise Hint(hint)
+        raise Hint(f"For {n:,} weights, blocks of {block} and groups of {group} you gave {got:,}. Half a byte each, one byte a block, four bytes "
+                   "a group.")
+    if abs(call(answer, 2 * n, 64, 256) - 2 * (n // 2 + n // 64 + 4 * n // (64 * 256))) > 1e-6:
+        raise Hint("Right for this matrix, wrong for one of twice the size.")
+    return "Larger blocks save bytes, and one large weight then spoils more of its neighbours."
 
 
 class Layer(nn.Module):

@@ -1,42 +1,39 @@
 """Solutions of lesson 06. A source defines `answer`, which the notebook's cell would hand to the check."""
 
 SOLUTIONS = {
-    "quantise_one_block": """def answer(block, values):
-    absmax = block.abs().max()
-    return (block[:, None] / absmax - values).abs().argmin(1), absmax""",
-    "bytes_of_nf4": "def answer(n):\n    return n // 2 + n // 64 + 4 * n // (64 * 256)",
+    "worst_error": "def answer(values, absmax):\n    return (values[1:] - values[:-1]).max() / 2 * absmax",
+    "bytes_of_nf4": "def answer(n, block, group):\n    return n / 2 + n / block + 4 * n / (block * group)",
     "prepare_model": """def answer(model):
     for name, p in model.named_parameters():
         p.requires_grad_("lora_" in name)
     return model""",
 }
 
-BLOCK = "import torch\ndef answer(block, values):\n    "
-BYTES = "def answer(n):\n    return "
+ERROR = "def answer(values, absmax):\n    gaps = values[1:] - values[:-1]\n    return "
+BYTES = "def answer(n, block, group):\n    return "
 MODEL = "def answer(model):\n    for name, p in model.named_parameters():\n        "
 
 WRONG = {
-    "quantise_one_block": [
-        (BLOCK + "a = block.max()\n    return (block[:, None] / a - values).abs().argmin(1), a", "largest in size"),
-        (BLOCK + "a = block.std()\n    return (block[:, None] / a - values).abs().argmin(1), a", "should be 0.5"),
-        (BLOCK + "a = block.abs().max()\n    return (block[:, None] - values).abs().argmin(1), a", "not divided"),
-        (BLOCK + "a = block.abs().max()\n    return torch.bucketize(block / a, values).clamp(max=15), a", "next value above"),
-        (BLOCK + "a = block.abs().max()\n    return (torch.bucketize(block / a, values, right=True) - 1).clamp(min=0), a", "next value below"),
-        (BLOCK + "a = block.abs().max()\n    return ((block / a + 1) * 7.5).round().long(), a", "16 equal steps"),
-        (BLOCK + "a = block.abs().max()\n    return values[(block[:, None] / a - values).abs().argmin(1)], a", "not the values"),
-        (BLOCK + "a = block.abs().max()\n    block /= a\n    return (block[:, None] - values).abs().argmin(1), a", "in place"),
-        (BLOCK + "return (block[:, None] / block.abs().max() - values).abs().argmin(1)", "two things"),
+    "worst_error": [
+        (ERROR + "gaps.max() * absmax", "whole gap"),
+        (ERROR + "gaps.max() / 2", "scaled weight"),
+        (ERROR + "gaps.max() / 2 / absmax", "divide by absmax"),
+        (ERROR + "gaps.min() / 2 * absmax", "narrowest gap"),
+        (ERROR + "gaps.mean() / 2 * absmax", "mean gap"),
+        (ERROR + "absmax / 16", "you gave"),
+        (ERROR + "1.2", "you gave 1.2"),
     ],
     "bytes_of_nf4": [
-        (BYTES + "4 * n + 8 * n // 64 + 32 * n // (64 * 256)", "That is bits"),
+        (BYTES + "4 * n + 8 * n // block + 32 * n // (block * group)", "That is bits"),
         (BYTES + "n // 2", "codes alone"),
-        (BYTES + "n // 2 + n // 64", "scale of their own"),
-        (BYTES + "n // 2 + 4 * n // 64", "without double quantisation"),
-        (BYTES + "n // 2 + 4 * n // 64 + 4 * n // (64 * 256)", "one byte each after"),
-        (BYTES + "n // 2 + n // 64 + n // (64 * 256)", "stay in 32 bits"),
-        (BYTES + "n // 2 + n // 64 + 4 * n // 256", "64 * 256 weights"),
-        (BYTES + "n + n // 64 + 4 * n // (64 * 256)", "share one byte"),
-        (BYTES + "50712", "twice the size"),
+        (BYTES + "n // 2 + n // block", "scale of their own"),
+        (BYTES + "n // 2 + 4 * n // block", "without double quantisation"),
+        (BYTES + "n // 2 + 4 * n // block + 4 * n // (block * group)", "one byte each after"),
+        (BYTES + "n // 2 + n // block + n // (block * group)", "stay in 32 bits"),
+        (BYTES + "n // 2 + n // block + 4 * n // group", "block * group weights"),
+        (BYTES + "n + n // block + 4 * n // (block * group)", "share one byte"),
+        (BYTES + "n // 2 + n // 64 + 4 * n // (64 * 256)", "groups of 256 only"),
+        (BYTES + "50712", "groups of 256 only"),
         (BYTES + "n", "you gave 98,304"),
     ],
     "prepare_model": [
