@@ -9,7 +9,7 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from tests import from_notebook
 from tools.sweep_plans import lesson_07 as plan
-from utils import bases, methods, results, training
+from utils import bases, methods, results, tasks, training
 
 
 def tiny(heads=4, kv_heads=2, head_dim=8, layers=3):
@@ -105,6 +105,29 @@ def test_a_prefix_from_text_starts_as_that_text():
         plain = model(input_ids=torch.cat([ids, more], 1)).logits[:, ids.shape[1]:]
         prefixed = made(input_ids=more, attention_mask=torch.ones_like(more)).logits
     torch.testing.assert_close(plain, prefixed, atol=1e-3, rtol=1e-3)
+
+
+def test_the_notebook_writes_rows_as_the_sweeps_do():
+    guide, exchanged = from_notebook.load("07", "guide", "exchanged")
+    rows = tasks.load("data_to_text", "shifted")
+    assert [guide(r) for r in rows] == [plan.guide(r) for r in rows] and exchanged(rows) == plan.exchanged(rows)
+    assert guide({"data": "name: Red Fox | kind: shop"})["prompt"] == "Guide entry (name Red Fox; kind shop)."
+    assert [(r["answer"], r["prompt"]) for r in exchanged(rows[:3])] == [(rows[i]["answer"], rows[(i + 1) % 3]["prompt"]) for i in range(3)]
+
+
+def test_the_first_layer_shares_attention_among_the_words_as_the_base_does():
+    """With any prefix; in the second layer it does not. So the notebook's comparison can fail."""
+    base, ours = tiny(), twins(tiny(), 5, None, seed=3)[0]
+    for model in (base, ours.model):
+        model.set_attn_implementation("eager")
+    inputs = {k: v for k, v in padded(1, 9).items() if k != "labels"}
+    with torch.inference_mode():
+        without = base(**inputs, output_attentions=True).attentions
+        ours.model.config.output_attentions = True
+        text = [a[..., 5:] for a in ours(**inputs).attentions]
+    again = [a / a.sum(-1, keepdim=True) for a in text]
+    torch.testing.assert_close(again[0], without[0], atol=1e-5, rtol=1e-4)
+    assert (text[0] - without[0]).abs().max() > 1e-2 and (again[1] - without[1]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", plan.SWEEPS)
