@@ -1,36 +1,30 @@
 """Checks of lesson 13's exercises."""
-from utils import instructions
 from utils.checks import Hint, call, exercise
 
-ROWS = ({"instruction": "Translate.", "input": "the red door", "output": "lobi teri"},
-        {"instruction": "Name the capital of Togo.", "input": "", "output": "Lome"})
 
-
-@exercise(1, "Return prompt, space, output and end-of-text token as one string.")
-def training_text(answer):
-    for row in ROWS:
-        got, prompt = call(answer, dict(row), "</s>"), instructions.prompt(row)
-        if not isinstance(got, str):
-            raise Hint(f"You returned a {type(got).__name__}. The text of a row is one string.")
-        if not got.startswith("Below is"):
-            raise Hint("The text should begin with the template's preamble, 'Below is an instruction'. Without it, serving prompts differ from training.")
-        if not row["input"] and "### Input:" in got:
-            raise Hint("A row without input still shows '### Input:'. Alpaca has a second, shorter template for it.")
-        if row["input"] and row["input"] not in got:
-            raise Hint("The input is not in the text. A row that has one takes the longer template.")
-        if "</s>" not in got:
-            raise Hint("Nothing ends the text. Without the end-of-text token the model never learns to stop.")
-        if not got.endswith("</s>"):
-            raise Hint("The end-of-text token must be the very last thing, after the output.")
-        if got.count("</s>") > 1:
-            raise Hint("There is more than one end-of-text token. The first one already stops the model.")
-        if f"Response:\n{row['output']}" in got:
-            raise Hint("There is a newline after '### Response:'. This course puts one space there, at training and at serving.")
-        if f"Response:{row['output']}" in got:
-            raise Hint("The space between '### Response:' and the output is missing: ' Lome' and 'Lome' are different tokens.")
-        if got != prompt + " " + row["output"] + "</s>":
-            raise Hint("The parts are there, but the text differs from prompt, space, output, end-of-text. Compare it with the one printed above.")
-    return "This is what the model sees, to the last token."
+@exercise(1, "Return ids and labels, two lists of one length.")
+def ids_and_labels(answer):
+    prompt, target, eos = [1, 7, 8, 9], [5, 6], 2
+    got, ids = call(answer, list(prompt), list(target), eos), prompt + target + [eos]
+    if not (isinstance(got, tuple) and len(got) == 2 and all(isinstance(x, list) for x in got)):
+        raise Hint("Return two lists: ids and labels.")
+    if got[0] == prompt + target:
+        raise Hint("Nothing ends the ids. Without the end-of-text token the model never learns to stop.")
+    if got[0] != ids:
+        raise Hint("The ids are those of the prompt, then the answer's, then end-of-text.")
+    if len(got[1]) != len(ids):
+        raise Hint(f"One label a token: {len(ids)} ids and {len(got[1])} labels.")
+    for wrong, hint in ((ids, "The prompt carries loss too. Give its tokens -100."),
+                        ([-100] * 4 + target + [-100], "The end-of-text token carries no loss: the model would never learn to stop."),
+                        ([-100] * 3 + target + [eos, -100], "You shifted the labels. loss_by_hand does that already: a label stands at its own token."),
+                        ([0] * 4 + target + [eos], "0 is a token. The loss skips -100 only.")):
+        if got[1] == wrong:
+            raise Hint(hint)
+    if got[1] != [-100] * 4 + target + [eos]:
+        raise Hint("Labels are the ids where the answer and its end stand, and -100 elsewhere.")
+    if call(answer, [3], [2, 4, 4], 2) != ([3, 2, 4, 4, 2], [-100, 2, 4, 4, 2]):
+        raise Hint("Right for this row, wrong for another: is a length or an id written into your code?")
+    return "That is what SFTTrainer made of each row."
 
 
 @exercise(2, 'Return "bfloat16" or "float16" from the pair.')
@@ -70,4 +64,6 @@ def steps_per_epoch(answer):
         raise Hint(f"For {rows:,} rows, batch {batch} and accumulation {accumulation} you gave {got}. One step sees batch times accumulation rows.")
     if call(answer, 16, 2, 4) != 2:
         raise Hint("Right for 51,759 rows, but 16 rows are exactly two steps of eight, not one more.")
+    if call(answer, 17, 2, 4) != 3:
+        raise Hint("17 rows are two steps of eight and a third with the last row. Rounding to the nearest number drops it.")
     return f"So 60 steps see {60 * 8 / rows:.1%} of Alpaca."

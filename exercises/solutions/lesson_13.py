@@ -1,24 +1,25 @@
 """Solutions of lesson 13. A source defines `answer`, which the notebook's cell would hand to the check."""
 
-_TEXT = "from utils import instructions as i\ndef answer(row, eos):\n    "
+_IDS = "def answer(prompt, target, eos):\n    ids = prompt + target + [eos]\n    return "
 
 SOLUTIONS = {
-    "training_text": _TEXT + "template = i.WITH_INPUT if row['input'] else i.WITHOUT_INPUT\n    return template.format(**row) + ' ' + row['output'] + eos",
+    "ids_and_labels": _IDS + "ids, [-100] * len(prompt) + target + [eos]",
     "pick_dtype": "def answer(capability):\n    return 'bfloat16' if capability >= (8, 0) else 'float16'",
     "steps_per_epoch": "import math\ndef answer(rows, batch, accumulation):\n    return math.ceil(math.ceil(rows / batch) / accumulation)",
 }
 
 WRONG = {
-    "training_text": [
-        (_TEXT + "return i.prompt(row) + ' ' + row['output']", "never learns to stop"),
-        (_TEXT + "return i.WITH_INPUT.format(**row) + ' ' + row['output'] + eos", "second, shorter template"),
-        (_TEXT + "return i.WITHOUT_INPUT.format(**row) + ' ' + row['output'] + eos", "The input is not in the text"),
-        (_TEXT + "return i.prompt(row) + '\\n' + row['output'] + eos", "newline after"),
-        (_TEXT + "return i.prompt(row) + row['output'] + eos", "space between"),
-        (_TEXT + "return row['instruction'] + ' ' + row['output'] + eos", "preamble"),
-        (_TEXT + "return i.prompt(row) + eos + ' ' + row['output']", "very last thing"),
-        (_TEXT + "return i.prompt(row) + ' ' + row['output'] + eos + eos", "more than one"),
-        (_TEXT + "return [i.prompt(row), row['output'] + eos]", "one string"),
+    "ids_and_labels": [
+        (_IDS + "ids, list(ids)", "prompt carries loss"),
+        (_IDS + "ids, [-100] * len(prompt) + target + [-100]", "carries no loss"),
+        (_IDS + "ids, [-100] * (len(prompt) - 1) + target + [eos, -100]", "shifted"),
+        (_IDS + "ids, [0] * len(prompt) + target + [eos]", "0 is a token"),
+        (_IDS + "prompt + target, [-100] * len(prompt) + target", "Nothing ends"),
+        (_IDS + "ids, target + [eos]", "One label a token"),
+        (_IDS + "[eos] + prompt + target, ids", "then end-of-text"),
+        (_IDS + "ids", "two lists"),
+        (_IDS + "ids, [-100] * 5 + target[1:] + [eos]", "-100 elsewhere"),
+        (_IDS + "ids, [-100] * 4 + ids[4:]", "written into your code"),
     ],
     "pick_dtype": [
         ("def answer(c):\n    return 'bfloat16'", "A T4 is (7, 5)"),
@@ -34,6 +35,7 @@ WRONG = {
         ("def answer(r, b, a):\n    return r // (b * a)", "rounded down"),
         ("def answer(r, b, a):\n    return r // (b * a) + 1", "not one more"),
         ("def answer(r, b, a):\n    return r * b * a", "One step sees"),
+        ("def answer(r, b, a):\n    return round(r / (b * a) + 0.2)", "drops it"),
         ("import math\ndef answer(r, b, a):\n    return float(math.ceil(r / (b * a)))", "whole number"),
     ],
 }
