@@ -14,9 +14,9 @@ def subset(rows, count, seed):
 
 
 def answers_scored(task, model, tokenizer, rows):
-    """The task's own metric on the model's greedy answers."""
-    said = evaluation.answers(model, tokenizer, [r["prompt"] for r in rows], max_new_tokens=32)
-    return evaluation.METRICS[task](said, [r["answer"] for r in rows])
+    """(the task's own metric, share of exact answers) of the model's greedy answers."""
+    said, wanted = evaluation.answers(model, tokenizer, [r["prompt"] for r in rows], max_new_tokens=32), [r["answer"] for r in rows]
+    return round(evaluation.METRICS[task](said, wanted), 5), round(evaluation.accuracy(said, wanted), 5)
 
 
 def from_scratch(model):
@@ -33,12 +33,12 @@ def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, bat
     model = methods.apply(method, model, seed=seed)
     rows = subset(tasks.load(task, "train"), options["rows"], seed)
     history = training.train(model, tokenizer, rows, steps=steps, lr=lr, seed=seed, batch_size=batch_size, progress=False)
-    validation, test = tasks.load(task, "validation"), tasks.load(task, "test")
+    validation = tasks.load(task, "validation")
+    test_score, test_exact = answers_scored(task, model, tokenizer, tasks.load(task, "test"))
     return {"base": base, "task": task, "method": method, "options": json.dumps(options), "lr": lr, "seed": seed, "steps": steps,
-            "count": count, "batch_size": batch_size, "validation_score": round(answers_scored(task, model, tokenizer, validation), 5),
+            "count": count, "batch_size": batch_size, "validation_score": answers_scored(task, model, tokenizer, validation)[0],
             "validation_loss": round(evaluation.answer_loss(model, tokenizer, validation), 5),
-            "test_score": round(answers_scored(task, model, tokenizer, test), 5),
-            "test_exact": evaluation.exact_match(model, tokenizer, test), "facts_kept": evaluation.facts_kept(model, tokenizer),
+            "test_score": test_score, "test_exact": test_exact, "facts_kept": evaluation.facts_kept(model, tokenizer),
             "world_perplexity": round(evaluation.perplexity(model, tokenizer, evaluation.world_texts(60)), 3),
             "final_loss": round(history.final_loss, 4), "trainable": training.count(model)[0], "seconds": round(history.seconds, 2)}
 
@@ -113,16 +113,20 @@ def by_rows(task, steps, rates, counts=(10, 100, 300)):
     return dict(run=run, seeds=SEEDS, steps=steps, batch_size=8, rates=rates, arms=[(task, "full", {"rows": n}) for n in counts])
 
 
-SWEEPS = {"rows-sentiment": by_rows("sentiment", 30, (3e-4, 1e-3, 3e-3)),
-          "rows-entities": by_rows("entities", 40, (3e-4, 1e-3, 3e-3)),
-          "rows-translation": by_rows("translation", 160, (1e-3, 3e-3)),
+def asked(task, form, shots):
+    return task, "prompt only", {"form": form, "shots": shots}
+
+
+PROMPTS = dict(run=prompted, steps=0, rates=(0.0,))
+SWEEPS = {"rows-sentiment": by_rows("sentiment", 30, (3e-4, 1e-3)),
+          "rows-sentiment-long": by_rows("sentiment", 80, (3e-4, 1e-3), counts=(300,)),
+          "rows-entities": by_rows("entities", 40, (1e-3, 3e-3)),
+          "rows-translation": by_rows("translation", 120, (1e-3, 3e-3)),
           "rows-translation-short": by_rows("translation", 80, (1e-3, 3e-3, 1e-2), counts=(10, 100)),
           "rates-translation": dict(by_rows("translation", 80, (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1), counts=(300,)), curve=True),
-          "starts": dict(by_rows("entities", 40, (3e-4, 1e-3, 3e-3), counts=()),
+          "starts": dict(by_rows("entities", 40, (1e-3, 3e-3), counts=()),
                          arms=[("entities", "from_scratch", {"rows": 300}), ("entities", "full", {"rows": 300, "start": "pocket-xs"})]),
-          "prompts": dict(run=prompted, seeds=(0,), steps=0, rates=(0.0,),
-                          arms=[(task, "prompt only", {"form": form, "shots": 0}) for task, forms in FORMS.items() for form in forms]),
-          "prompts-with-examples": dict(run=prompted, seeds=SEEDS, steps=0, rates=(0.0,),
-                                        arms=[(task, "prompt only", {"form": form, "shots": 4}) for task, form in
-                                              (("sentiment", "rows"), ("entities", "rows"), ("translation", "rows"), ("sentiment", "The sentiment is"),
-                                               ("entities", "In this note"), ("translation", "is ... in Velan"))])}
+          "prompts": dict(PROMPTS, seeds=(0,), arms=[asked(task, form, 0) for task, forms in FORMS.items() for form in forms]
+                          + [asked(task, "rows", 4) for task in FORMS]),
+          "prompts-with-examples": dict(PROMPTS, seeds=SEEDS, arms=[asked("sentiment", "The sentiment is", 4), asked("entities", "In this note", 4),
+                                                                    asked("translation", "In Velan,", 4)])}
