@@ -11,6 +11,8 @@ def count_parameters(answer):
     if got == layers * (2 * width + ffn):
         if call(answer, 32, 4096, 32, 8, 14336) != 32 * (2 * 1024 + 14336):
             raise Hint("Right for these sizes and wrong for those of Mistral-7B: every number should come from the arguments.")
+        if call(answer, 2, 96, 4, 1, 320) != 2 * (2 * 24 + 320):
+            raise Hint("Right for the two models of this lesson only. Use the arguments, not the numbers printed above.")
         return "This base: 2,560. The same function gives 524,288 for Mistral-7B."
     for value, hint in ((layers * (2 * hidden + ffn), "You gave keys and values the width of the hidden state. With grouped-query attention they "
                                                       "have only kv_heads heads."),
@@ -27,7 +29,7 @@ def count_parameters(answer):
     raise Hint(f"For 4 layers you gave {got}. How wide is one head, how many key heads are there, and how many numbers leave the gate?")
 
 
-@exercise(2, "Scale the rows of W_v, and the bias too.")
+@exercise(2, "Return the weight and the bias of the one layer that does the same.")
 def merge_values(answer):
     rng = torch.Generator().manual_seed(0)
     W, b, l_v, x = (torch.randn(*shape, generator=rng) for shape in ((5, 5), (5,), (5,), (3, 5)))
@@ -51,22 +53,27 @@ def merge_values(answer):
     return "W_v is square here on purpose: scaling the wrong side would have raised no error."
 
 
-@exercise(3, "Give each row of the batch its own task's vector, at every position.")
+@exercise(3, "Give each row of the batch its own task's vector, in every head and at every position.")
 def scale_batch(answer):
     rng = torch.Generator().manual_seed(1)
-    x, L, task = torch.randn(3, 3, 4, generator=rng), torch.rand(5, 4, generator=rng) + 0.5, torch.tensor([4, 0, 4])
+    x, L, task = torch.randn(2, 2, 2, 2, generator=rng), torch.rand(5, 4, generator=rng) + 0.5, torch.tensor([4, 0])
     got = call(answer, x, L, task)
-    right = torch.stack([row * L[t] for row, t in zip(x, task.tolist())])
+    right = torch.stack([row * L[t].view(2, 1, 2) for row, t in zip(x, task.tolist())])
     if got.shape != x.shape:
         raise Hint(f"The result has shape {list(got.shape)}, the batch has {list(x.shape)}.")
     if torch.allclose(got, right):
-        return "One look-up and one product. A batch of three rows of three tokens is where a missing axis goes unseen."
-    for value, hint in ((x * L[task], "L[task] is [batch, d] and was lined up with the positions, not with the rows. Batch and length are equal "
-                                      "here, so nothing raised an error. Give it an axis for the positions."),
-                        (x * L[task[0]], "Every row was scaled with the first row's task."),
-                        (x * L[task].mean(0), "You scaled with the mean of the tasks' vectors. Each row wants its own."),
-                        (x * L[:3][:, None], "You used the row's number in the batch as its task. `task` says which vector a row wants."),
-                        (x + L[task][:, None], "The vectors multiply; they are not added.")):
+        wide = torch.randn(3, 4, 6, 5, generator=rng), torch.rand(2, 20, generator=rng), torch.tensor([1, 1, 0])
+        if not torch.allclose(call(answer, *wide), torch.stack([row * wide[1][t].view(4, 1, 5) for row, t in zip(wide[0], wide[2].tolist())])):
+            raise Hint("Right for two heads, two positions and two numbers a head, wrong for four heads, six positions and five numbers.")
+        return "One look-up, one view, one product. In a batch of two everything, a wrong axis goes unseen."
+    for value, hint in ((x * L[task].view(2, 2, 2)[:, None], "The heads were lined up with the positions: number i of head 0 scales position 0. "
+                                                              "All sizes are two here, so nothing raised an error. Where is the axis of the positions?"),
+                        (x * L[task].view(2, 2, 2), "Rows were lined up with heads and heads with positions. Give the vectors all four axes."),
+                        (x * L[task[0]].view(2, 1, 2), "Every row was scaled with the first row's task."),
+                        (x * L[task].mean(0).view(2, 1, 2), "You scaled with the mean of the tasks' vectors. Each row wants its own."),
+                        (x * L[:2].view(2, 2, 1, 2), "You used the row's number in the batch as its task. `task` says which vector a row wants."),
+                        (x + L[task].view(2, 2, 1, 2), "The vectors multiply; they are not added."),
+                        (x * L[task].view(2, 2, 2).transpose(1, 2)[:, :, None], "The vector of a task is head after head: numbers 0 and 1 belong to head 0.")):
         if torch.allclose(got, value):
             raise Hint(hint)
-    raise Hint("The shape is right and the values are not. What should row 0, of task 4, be multiplied by?")
+    raise Hint("The shape is right and the values are not. What should row 0, of task 4, be multiplied by in head 1?")

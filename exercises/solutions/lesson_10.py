@@ -7,7 +7,7 @@ SCALE = "def answer(x, L, task):\n    return "
 SOLUTIONS = {
     "count_parameters": COUNT + "layers * (2 * kv_heads * (hidden // heads) + ffn)",
     "merge_values": MERGE + "return l_v[:, None] * W_v, l_v * b_v",
-    "scale_batch": SCALE + "x * L[task][:, None]",
+    "scale_batch": SCALE + "x * L[task].view(len(task), x.shape[1], 1, x.shape[3])",
 }
 
 WRONG = {
@@ -21,6 +21,7 @@ WRONG = {
         (COUNT + "layers * (2 * kv_heads + ffn)", "A head is not one number"),
         (COUNT + "layers * hidden * (2 * kv_heads * (hidden // heads) + ffn)", "frozen matrices"),
         (COUNT + "layers * (2 * 64 + ffn)", "those of Mistral-7B"),
+        (COUNT + "2560 if layers == 4 else 524288", "two models of this lesson only"),
         (COUNT + "7", "How wide is one head"),
     ],
     "merge_values": [
@@ -33,12 +34,15 @@ WRONG = {
         (MERGE + "return l_v[:, None] * W_v, l_v * l_v * b_v", "does not give"),
     ],
     "scale_batch": [
-        (SCALE + "x * L[task]", "axis for the positions"),
-        (SCALE + "x * L[task[0]]", "first row's task"),
-        (SCALE + "x * L[task].mean(0)", "mean of the tasks"),
-        (SCALE + "x * L[:len(x)][:, None]", "row's number in the batch"),
-        (SCALE + "x + L[task][:, None]", "not added"),
-        (SCALE + "x[0] * L[task]", "shape"),
-        (SCALE + "x * L[task][:, None] ** 2", "row 0"),
+        (SCALE + "x * L[task].view(len(x), x.shape[1], -1)[:, None]", "axis of the positions"),
+        (SCALE + "x * L[task].view(len(x), x.shape[1], -1)", "all four axes"),
+        (SCALE + "x * L[task[0]].view(x.shape[1], 1, -1)", "first row's task"),
+        (SCALE + "x * L[task].mean(0).view(x.shape[1], 1, -1)", "mean of the tasks"),
+        (SCALE + "x * L[:len(x)].view(len(x), x.shape[1], 1, -1)", "row's number in the batch"),
+        (SCALE + "x + L[task].view(len(x), x.shape[1], 1, -1)", "not added"),
+        (SCALE + "x * L[task].view(len(x), -1, x.shape[1]).transpose(1, 2)[:, :, None]", "head after head"),
+        (SCALE + "x[0] * L[task].view(len(x), x.shape[1], 1, -1)[0]", "shape"),
+        (SCALE + "x * L[task].view(2, 2, 1, 2)", "RuntimeError"),
+        (SCALE + "x * L[task].view(len(x), x.shape[1], 1, -1) ** 2", "row 0"),
     ],
 }

@@ -1,6 +1,7 @@
 """IA3 against LoRA and full tuning. IA3 wants far larger rates than the others, so the one grid here reaches from theirs to its own."""
 
-ARMS = (("ia3", {}), ("lora", {"rank": 1}), ("lora", {"rank": 8}), ("full", {}))
+SMALL = ("lora", {"rank": 1, "targets": ["q_proj", "v_proj"]})  # as many parameters as IA3 has
+ARMS = (("ia3", {}), SMALL, ("lora", {"rank": 1}), ("lora", {"rank": 8}), ("full", {}))
 
 SWEEPS = {"ia3": dict(seeds=(0, 1, 2), steps=80, rates=(1e-3, 4e-3, 2e-2, 7e-2, 3e-1, 1.0),
-                      arms=[("facts", *arm) for arm in ARMS] + [("sentiment", "ia3", {})])}
+                      arms=[("facts", *arm) for arm in ARMS] + [("sentiment", "ia3", {}), ("sentiment", "lora", {"rank": 1})])}
