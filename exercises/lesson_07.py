@@ -6,12 +6,14 @@ from utils.checks import Hint, call, exercise
 
 @exercise(1, "Give the number of values that are kept for the whole prefix.")
 def count_stored(answer):
-    layers, tokens, heads, kv_heads, head_dim = 4, 10, 6, 2, 32
+    layers, tokens, heads, kv_heads, head_dim = 3, 7, 8, 2, 20
     right = 2 * layers * tokens * kv_heads * head_dim
     got = call(answer, layers, tokens, heads, kv_heads, head_dim)
     if got == right:
-        if call(answer, layers, 2 * tokens, heads, kv_heads, head_dim) != 2 * right:
-            raise Hint("Right for 10 virtual tokens, wrong for 20: the count should grow with their number.")
+        for other in ((3, 14, 8, 2, 20), (5, 7, 8, 2, 20), (3, 7, 12, 4, 20), (3, 7, 8, 2, 33)):
+            layers, tokens, _, kv_heads, head_dim = other
+            if call(answer, *other) != 2 * layers * tokens * kv_heads * head_dim:
+                raise Hint(f"Right for one model, wrong for layers, tokens, heads, kv_heads, head_dim = {other}: count from the arguments.")
         return "Fewer key-value heads make the file smaller, too."
     if got == 2 * layers * tokens * heads * head_dim:
         raise Hint("You counted the query heads. Keys and values have only kv_heads heads when attention is grouped.")
@@ -21,15 +23,14 @@ def count_stored(answer):
         raise Hint("That is one layer. The prefix stands in every one.")
     if got == 2 * layers * tokens * kv_heads:
         raise Hint("A head's key is a vector of head_dim numbers, not one number.")
-    raise Hint(f"For 4 layers, 10 tokens, 2 key-value heads of 32 you gave {got}; multiply 2 (key and value), layers, tokens and the width.")
+    raise Hint(f"For 3 layers, 7 tokens, 2 key-value heads of 20 you gave {got}; multiply 2 (key and value), layers, tokens and the width.")
 
 
 @exercise(2, "Give the key and the value of one layer, each [kv_heads, p, head_dim].")
 def unpack(answer):
-    p, layers, heads, dim = 3, 4, 2, 5
-    flat = torch.arange(p * layers * 2 * heads * dim, dtype=torch.float32).view(p, -1)
-    whole = flat.view(p, layers, 2, heads, dim)
-    for layer in (0, 2):
+    for p, layers, heads, dim, layer in ((3, 4, 2, 5, 0), (3, 4, 2, 5, 2), (4, 3, 3, 2, 1)):
+        flat = torch.arange(p * layers * 2 * heads * dim, dtype=torch.float32).view(p, -1)
+        whole = flat.view(p, layers, 2, heads, dim)
         got = call(answer, flat, layer, layers, heads, dim)
         if not isinstance(got, (tuple, list)) and not (torch.is_tensor(got) and got.shape[0] == 2) or len(got) != 2:
             raise Hint("Give two tensors: the key and the value.")
@@ -53,8 +54,13 @@ def unpack(answer):
 
 @exercise(3, "Give the output of attention over prefix and text together, made from the outputs over each alone.")
 def blend(answer):
+    for n, p, d in ((5, 2, 4), (3, 6, 2)):
+        _blend(answer, n, p, d)
+    return "So a prefix only blends in its own output, with one share a position: the pattern within the text stays."
+
+
+def _blend(answer, n, p, d):
     torch.manual_seed(0)
-    n, p, d = 5, 2, 4
     scores, values = torch.randn(p + n), torch.randn(p + n, d)
 
     def attend(part):
@@ -88,4 +94,3 @@ def blend(answer):
         raise Hint("Right for small scores; with scores around 200, exp overflows. torch.softmax or torch.logsumexp take care of that.")
     if not torch.allclose(big, right, atol=1e-4):
         raise Hint("Right for these scores, wrong when all are 200 larger, which changes nothing in a softmax.")
-    return "So a prefix only blends in its own output, with one share a position: the pattern within the text stays."

@@ -95,6 +95,19 @@ def test_the_mlp_is_gone_after_saving_and_the_outputs_stay(tmp_path):
         PeftModel.from_pretrained(copy.deepcopy(base), tmp_path, is_trainable=True)
 
 
+@pytest.mark.parametrize("width", (None, 12), ids=("plain", "MLP"))
+def test_a_loaded_prefix_trains_on_as_a_plain_one(width, tmp_path):
+    """peft refuses is_trainable=True for either kind; loaded without it, the stored numbers still take a gradient."""
+    base = tiny()
+    twins(base, 4, width)[1].save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="trainable"):
+        PeftModel.from_pretrained(copy.deepcopy(base), tmp_path, is_trainable=True)
+    again = PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)
+    training.loss_of(again, padded(2, 6)).backward()
+    (stored,) = [p for _, p in training.trainable(again)]
+    assert stored.numel() == 4 * 2 * 3 * 16 and stored.grad.abs().max() > 0
+
+
 def test_a_prefix_from_text_starts_as_that_text():
     model, tokenizer = bases.load()
     text = "The Blue Inn is a shop near the river."
