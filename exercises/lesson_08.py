@@ -27,7 +27,12 @@ def cost(answer):
 
 @exercise(2, "Cut the virtual tokens' logits off, then shift by one.")
 def line_up(answer):
-    batch, p, n = 2, 3, 5
+    for batch, p, n in ((2, 3, 5), (3, 6, 4)):
+        _line_up(answer, batch, p, n)
+    return "Without the cut the loss would still be a number, and a wrong one."
+
+
+def _line_up(answer, batch, p, n):
     logits = torch.arange(batch * (p + n) * 7, dtype=torch.float).reshape(batch, p + n, 7)
     labels = torch.arange(batch * n).reshape(batch, n)
     got = call(answer, logits, labels)
@@ -48,7 +53,6 @@ def line_up(answer):
         raise Hint("These logits predict the token after the label. Drop the last position, not the first.")
     if not torch.equal(L, text[:, :-1]) or not torch.equal(y, labels[:, 1:]):
         raise Hint("The shapes are right and the values are not.")
-    return "Without the cut the loss would still be a number, and a wrong one."
 
 
 @exercise(3, "Count the votes; break ties by the sum of log-probabilities.")
@@ -74,4 +78,10 @@ def vote(answer):
     three = torch.tensor([[[.2, .3, .5]], [[.2, .3, .5]], [[.3, .4, .3]], [[.6, .3, .1]], [[.4, .35, .25]]]).log()
     if call(answer, three).long().tolist() != [0]:
         raise Hint("Right for two labels. With three, a tie is between the labels with most votes; the others are out.")
+    ties = torch.tensor([[.99, .9999], [.99, .6], [.45, 1e-3], [1e-5, 1e-3]])
+    if call(answer, torch.stack([ties, 1 - ties], dim=-1).log()).long().tolist() != [1, 1]:
+        raise Hint("A tie goes to the higher sum of log-probabilities, over all prompts. You settled some tie by something else.")
+    sure = torch.tensor([[[.6, .4]]] * 3 + [[[1e-30, 1.]]] * 2).log()
+    if call(answer, sure).long().tolist() != [0]:
+        raise Hint("Three votes lost against two very sure ones. The sum may settle a tie and nothing else.")
     return "One batch, one pass, as many voters as fit."

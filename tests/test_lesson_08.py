@@ -1,4 +1,6 @@
 """The notebook's own PromptTuned against peft, on models, shapes and seeds that the notebook does not use."""
+import re
+
 import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
@@ -78,3 +80,9 @@ def test_films_and_products_part_the_rows_the_same_way_everywhere():
     assert 0.4 < len(films) / len(rows) < 0.6
     words = ("phone", "camera", "radio", "jacket", "backpack", "bicycle", "heater", "printer")
     assert all(any(f"this {w}" in r["text"] for w in words) != lesson_08.is_film(r) for r in rows)
+
+
+def test_the_adjectives_of_the_test_rows_are_new():
+    words = {split: {w for r in tasks.load("sentiment", split) for w in re.findall("[a-z]+", r["text"].lower())} for split in ("train", "test")}
+    new = words["test"] - words["train"]
+    assert len(new) == 16 and all(new & set(re.findall("[a-z]+", r["text"].lower())) for r in tasks.load("sentiment", "test"))
