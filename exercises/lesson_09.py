@@ -40,6 +40,8 @@ def bake(answer):
     baked = call(answer, write)
     if torch.is_tensor(baked):
         raise Hint("That is the prompt itself. Return a function that gives it, so that it fits where the encoder stood.")
+    if not callable(baked):
+        raise Hint(f"Return a function; you gave {type(baked).__name__}.")
     first = baked()
     if not torch.is_tensor(first) or first.shape != wanted.shape or not torch.allclose(first, wanted):
         raise Hint("The prompt is not what the encoder writes.")
@@ -53,20 +55,25 @@ def bake(answer):
     return "What is left is p times d constants."
 
 
-@exercise(3, "Give (v1, v2): the numbers that each version stores.")
-def versions(answer):
-    got = call(answer, 10, 4, 192, 2, 32)
+@exercise(3, "Give (v1, v2): how many virtual tokens each version affords.")
+def afford(answer):
+    numbers, layers, width, kv_heads, head_dim = 10_000, 6, 320, 2, 40
+    got = call(answer, numbers, layers, width, kv_heads, head_dim)
     if not isinstance(got, tuple) or len(got) != 2:
         raise Hint(f"Return two numbers, v1 and v2; you gave {got!r}.")
     v1, v2 = got
-    if v1 != 1920:
-        raise Hint(f"v1 stores a prompt at the input, p vectors as wide as an embedding; you gave {v1}.")
-    if v2 == 4 * 10 * 192 * 2:
-        raise Hint("With grouped-query attention keys and values are narrower than d: kv_heads times head_dim.")
-    if v2 == 4 * 10 * 64:
-        raise Hint("Each layer gets keys and values: that is twice.")
-    if v2 == 2 * 10 * 64:
-        raise Hint("That is one layer. v2 puts a prompt into every one.")
-    if v2 != 2 * 4 * 10 * 64 or call(answer, 5, 2, 64, 4, 16) != (320, 1280):
-        raise Hint(f"For p = 10, 4 layers, 2 key-value heads of 32 you gave {v2}: count keys and values, in every layer.")
-    return "v2 speaks to every layer and has no network to throw away."
+    if any(not isinstance(v, int) for v in got):
+        raise Hint(f"You gave {v1} and {v2}. There is no part of a virtual token: give whole numbers.")
+    if v1 == 32:
+        raise Hint("That many v1 tokens need more than the file may hold. Round down.")
+    if v1 != 31:
+        raise Hint(f"v1 stores a prompt at the input, each vector as wide as an embedding; you gave {v1}.")
+    known = {2: "With grouped-query attention keys and values are narrower than d: kv_heads times head_dim.",
+             20: "Each layer gets keys and values: that is twice.", 62: "That is one layer. v2 puts a prompt into every one.",
+             11: "That many v2 tokens need more than the file may hold. Round down."}
+    if v2 != 10:
+        raise Hint(known.get(v2, f"A file of 10,000 numbers, 6 layers, 2 key-value heads of 40: you gave {v2}. What does one virtual token of v2 cost?"))
+    for other, right in (((7_000, 2, 96, 4, 8), (72, 54)), ((50, 3, 64, 2, 16), (0, 0)), ((960, 2, 96, 1, 24), (10, 10))):
+        if call(answer, *other) != right:
+            raise Hint(f"Right for one model, wrong for numbers, layers, width, kv_heads, head_dim = {other}.")
+    return "Which of the two costs more a token depends on the base: 2 L d_kv against d."

@@ -60,7 +60,7 @@ def test_the_stored_prompt_is_the_encoders_output(kind, tmp_path):
     assert torch.allclose(stored["prompt_embeddings"], mine.encoder(), atol=1e-6)
 
 
-def test_the_file_alone_answers_but_cannot_train_on(tmp_path):
+def test_the_file_alone_answers_and_trains_on_as_a_raw_prompt_only(tmp_path):
     """The lesson's break-it: peft refuses; forced into a trainable model, the stored prompt lands where a new encoder rewrites it."""
     from peft import PeftModel, set_peft_model_state_dict
     from safetensors.torch import load_file
@@ -69,6 +69,9 @@ def test_the_file_alone_answers_but_cannot_train_on(tmp_path):
     prompt = theirs.get_prompt_embedding_to_save("default")
     again = PeftModel.from_pretrained(tiny(6, 2, 1), tmp_path)
     assert torch.allclose(again.get_prompt(1)[0], prompt, atol=1e-6)
+    training.loss_of(again, padded(2, 9, 0)).backward()
+    (stored,) = [p for _, p in training.trainable(again)]
+    assert stored.shape == (4, 48) and stored.grad.abs().max() > 0, "loaded without is_trainable, the vectors still train"
     with pytest.raises(ValueError, match="trainable"):
         PeftModel.from_pretrained(tiny(6, 2, 1), tmp_path, is_trainable=True)
     _, forced = pair("MLP", 6, 2, 4, 24, 2, seed=2)
@@ -86,3 +89,11 @@ def test_the_control_starts_where_the_encoder_starts():
         raw = lesson_09.prompt_from_encoder(modules.freeze(tiny(6, 2, seed=9)), tokens=5)
         assert [p.shape for _, p in training.trainable(raw)] == [(5, 48)]
         assert torch.equal(raw.get_prompt(1), encoded.get_prompt(1))
+
+
+@pytest.mark.parametrize("method, options", [("prompt", {}), ("prefix", {}), ("prefix", {"mlp": True}), ("p_tuning", {})])
+def test_peft_refuses_to_load_any_prompt_as_trainable(method, options, tmp_path):
+    from peft import PeftModel
+    getattr(methods, method)(modules.freeze(tiny(6, 2, 1)), tokens=3, **options).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="trainable"):
+        PeftModel.from_pretrained(tiny(6, 2, 1), tmp_path, is_trainable=True)
