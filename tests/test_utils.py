@@ -198,7 +198,7 @@ def test_unknown_method(base):
 def test_another_base_turns_a_lessons_settings_into_its_own(monkeypatch):
     assert bases.BASES["pocket-s"].budget(80, 16, 3e-3, 8) == (80, 16, 3e-3, 8)
     steps, batch, lr, warmup = bases.BASES["smollm"].budget(80, 16, 3e-3, 8)
-    assert (steps, batch, warmup) == (20, 8, 2) and lr == pytest.approx(3e-4)
+    assert (steps, batch, warmup) == (20, 8, 2) and lr == pytest.approx(9e-4)
     monkeypatch.setenv("PEFT_COURSE_BASE", "smollm")
     model, tokenizer = bases.load("pocket-xs")
     rows = tasks.load("facts", "train", 20)

@@ -35,7 +35,7 @@ BASES = {b.name: b for b in (
     Base("pocket-s", DATA / "pocket" / "s"),
     Base("pocket-m", DATA / "pocket" / "m"),
     Base("smollm", hub="HuggingFaceTB/SmolLM2-135M-Instruct", revision="7e27bd9f95328f0f3b08261d1252705110c806f8", steps=0.25, batch=0.5,
-         rate=0.1),
+         rate=0.3),
     Base("mistral", hub="unsloth/mistral-7b-v0.3-bnb-4bit", revision="main", four_bit=True, steps=0.5, batch=0.25, rate=0.05),
 )}
 ALIASES = {"pocket": "pocket-s", "": "pocket-s"}
