@@ -53,6 +53,7 @@ def gradient(answer):
             raise Hint(f"Give two numbers; you gave {len(got)}.")
         right = [c.grad.item(), r.grad.item()]
         s = abs(right[0]) / beta                              # sigma(-margin)
+        bare = torch.sigmoid(torch.tensor((ref_chosen - chosen) - (ref_rejected - rejected), dtype=torch.float64)).item()
         plain = torch.sigmoid(torch.tensor(-beta * (chosen - rejected), dtype=torch.float64)).item()
 
         def near(a, b):
@@ -63,6 +64,7 @@ def gradient(answer):
                             ([-beta * (1 - s), beta * (1 - s)], "You took sigma of the margin. The derivative of -log sigma(m) is -sigma(-m): "
                                                                 "a pair that is right already should push little."),
                             ([-beta * plain, beta * plain], "The reference is missing: the margin is one of log-ratios to the reference."),
+                            ([-beta * bare, beta * bare], "Beta stands inside sigma too: it is part of the margin."),
                             ([-beta, beta], "That would push every pair alike. Differentiate -log sigma as well."),
                             ([right[0], 0.0], "The rejected answer's log-probability is in the margin too."),
                             ([-beta * s * (1 - s), beta * s * (1 - s)], "That is the derivative of sigma; the loss has a logarithm around it.")):
@@ -101,5 +103,6 @@ def diagnose(answer):
             raise Hint(f"Give one of {', '.join(map(repr, RUNS))}; you gave {got!r}.")
         if got != name:
             values = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in run.items())
-            raise Hint(f"A run with {values} was called {got!r}. {WHY[name]}")
+            why = "That loss is ln 2 but for rounding." if (name, got) == ("healthy", "wrong reference") else WHY[name]
+            raise Hint(f"A run with {values} was called {got!r}. {why}")
     return "Loss at step one, accuracy, and both log-probabilities: look at all of them."

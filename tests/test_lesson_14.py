@@ -1,5 +1,6 @@
 """Lesson 14's loss, taken out of the notebook, against TRL's on models, pairs and betas that the notebook does not use."""
 import math
+import re
 
 import pytest
 import torch
@@ -108,6 +109,14 @@ def test_questions_hold_every_answer_once(tokenizer):
     for q in asked:
         assert len(set(q["good"] + q["rude"] + q["rambling"])) == 7
         assert f" {q['chosen']}" in q["good"] and f" {q['rejected']}" in q["rude"]
+
+
+def test_no_training_pair_names_a_country_of_the_test():
+    questions = [r["prompt"].split("\n")[1] for r in tasks.load("preferences", "test")]
+    countries = {word for q in questions for word in re.findall(r"[A-Z]\w+", q)} - {"Name", "What", "Which", "On"}
+    assert len(countries) == 24
+    for r in tasks.load("preferences", "train"):
+        assert not countries & set(re.findall(r"\w+", f"{r['prompt']} {r['chosen']} {r['rejected']}"))
 
 
 def test_kl_is_nought_to_itself_and_grows(tokenizer):

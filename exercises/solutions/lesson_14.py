@@ -33,6 +33,7 @@ WRONG = {
         (GRAD + "g = sigma(-m)\n    return -g, g", "factor beta"),
         (GRAD + "g = beta * sigma(m)\n    return -g, g", "sigma of the margin"),
         (GRAD + "g = beta * sigma(-beta * (c - r))\n    return -g, g", "reference is missing"),
+        (GRAD + "g = beta * sigma(-m / beta)\n    return -g, g", "inside sigma"),
         (GRAD + "return -beta, beta", "every pair alike"),
         (GRAD + "return -beta * sigma(-m), 0.0", "in the margin too"),
         (GRAD + "g = beta * sigma(m) * sigma(-m)\n    return -g, g", "derivative of sigma"),
@@ -49,6 +50,8 @@ WRONG = {
                "    return 'degenerate' if chosen_change < -20 else 'healthy'", "should be one model"),
         (RUN + "    if abs(first_loss - 0.6931) > 0.01:\n        return 'wrong reference'\n    if accuracy < 0.5:\n        return 'swapped'\n"
                "    return 'degenerate' if chosen_change < 0 else 'healthy'", "nothing is wrong"),
+        (RUN + "    if first_loss != 0.6931:\n        return 'wrong reference'\n    if accuracy < 0.5:\n        return 'swapped'\n"
+               "    return 'degenerate' if chosen_change < -20 else 'healthy'", "but for rounding"),
         (RUN + "    return 'broken'", "Give one of"),
     ],
 }
