@@ -55,6 +55,8 @@ def document_lengths(answer):
             raise Hint("Each length is one too small: a document whose last position is 4 has five tokens.")
         if got == [n for n in lengths if n > 1]:
             raise Hint("Documents of a single token are lost. Two zeros may stand side by side.")
+        if sum(got) == len(positions) and len(got) < len(lengths) and 1 in lengths:
+            raise Hint("Documents run together where one of them has a single token: a 0 opens a document even if a 0 stood before it.")
         if got and got[0] == 0 and got[1:] in (lengths, lengths[:-1]):
             raise Hint("There is an empty document in front: the first 0 opens the first document and closes none.")
         if sum(got) != len(positions):

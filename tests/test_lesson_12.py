@@ -10,7 +10,8 @@ from trl.data_utils import pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from tests.from_notebook import load
-from utils import bases, evaluation, instructions, results
+from tools.sweep_plans import lesson_12 as plan
+from utils import bases, evaluation, instructions, results, training
 
 IGNORE = -100
 
@@ -101,3 +102,27 @@ def test_stored_lengths_are_those_of_the_rows():
     from tools import token_counts
     again = list(token_counts.count(token_counts.tokenizer(), rows))
     assert [(c["prompt"], c["answer"]) for c in again] == [(r["prompt"], r["answer"]) for r in counts]
+
+
+@pytest.mark.parametrize("rows", [slice(0, 8), slice(100, 103), slice(7, 8)])
+def test_sweep_packs_the_same_answer_tokens_and_only_the_triangle_leaks(rows):
+    """The batches of the sweep `instruction-packing`: equal tokens and labels; with a mask per document the padded batch's loss."""
+    model, tokenizer = bases.load("pocket-xs")
+    pairs = plan.pairs_of(tokenizer, plan.examples("train"))[rows]
+    made = {name: collate(pairs, tokenizer.pad_token_id, model.device) for name, collate in plan.COLLATE.items()}
+    real = [sorted(b["input_ids"][b["input_ids"] != tokenizer.pad_token_id].tolist()) for b in made.values()]
+    kept = [sorted(b["labels"][b["labels"] != IGNORE].tolist()) for b in made.values()]
+    assert real[0] == real[1] == real[2] and kept[0] == kept[1] == kept[2]
+    assert max(made[name]["input_ids"].shape[1] for name in ("mask", "triangle")) <= 256
+    with torch.no_grad():
+        padded, apart, leaky = (training.loss_of(model, b).item() for b in made.values())
+    assert apart == pytest.approx(padded, abs=1e-4)
+    assert (leaky == pytest.approx(padded, abs=1e-4)) == (len(pairs) == 1)
+
+
+def test_packing_sweep_has_the_padded_runs_settings():
+    padded = [r for r in results.load("instruction-forms")["rows"] if r["options"] == "{}" and r["chosen"]]
+    for how in ("mask", "triangle"):
+        packed = results.select(results.load("instruction-packing")["rows"], options=f'{{"packing": "{how}"}}')
+        assert [[r[k] for k in ("lr", "seed", "steps", "batch_size")] for r in packed] == \
+               [[r[k] for k in ("lr", "seed", "steps", "batch_size")] for r in padded]

@@ -34,6 +34,8 @@ WRONG = {
         (STARTS + "right[:-1]", "last document is missing"),
         (STARTS + "[n - 1 for n in right]", "one too small"),
         (STARTS + "[n for n in right if n > 1]", "single token"),
+        ("def answer(p):\n    cuts = [0] + [i for i in range(1, len(p)) if p[i] < p[i - 1]] + [len(p)]\n"
+         "    return [b - a for a, b in zip(cuts, cuts[1:])]", "run together"),
         (STARTS + "[0] + right", "empty document"),
         (STARTS + "starts[:-1]", "places where documents begin"),
         (STARTS + "[len(p)]", "you gave"),
