@@ -16,6 +16,8 @@ def state_bytes(answer):
                  2 * base + 8 * adapter: "For the adapter count four things of 32 bits each: weight, gradient, m and v. Two are missing or all are too narrow.",
                  2 * base + 4 * adapter: "That is what is stored at the end. A run also holds the adapter's gradients and Adam's m and v.",
                  2 * base + 20 * adapter: "The 32-bit copy is for weights of 16 bits. The adapter's weights are in 32 bits already.",
+                 2 * base + 14 * adapter: "The adapter trains in 32 bits: its weights and its gradients have 4 bytes each.",
+                 base / 2 + 16 * adapter: "That is a base in 4 bits. This one is kept in 16.",
                  2 * base + 18 * adapter: "18 bytes are for a weight kept in 32 and in 16 bits. The adapter is kept in 32 bits alone.",
                  16 * adapter: "The frozen base still has to be in memory.",
                  2 * base: "That is the base alone. What does the adapter need?"}

@@ -29,6 +29,8 @@ WRONG = {
         ("def answer(base, adapter):\n    return 2 * base + 4 * adapter", "stored at the end"),
         ("def answer(base, adapter):\n    return 2 * base + 20 * adapter", "32 bits already"),
         ("def answer(base, adapter):\n    return 2 * base + 18 * adapter", "32 bits alone"),
+        ("def answer(base, adapter):\n    return 2 * base + 14 * adapter", "4 bytes each"),
+        ("def answer(base, adapter):\n    return base / 2 + 16 * adapter", "base in 4 bits"),
         ("def answer(base, adapter):\n    return 16 * adapter", "still has to be in memory"),
         ("def answer(base, adapter):\n    return 2 * base", "base alone"),
         ("def answer(base, adapter):\n    return 2160", "Write down"),
