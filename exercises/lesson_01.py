@@ -11,7 +11,7 @@ def row_for_training(answer):
         got = call(answer, prompt, said, bos, eos)
         if [prompt, said] != given:
             raise Hint("You changed a list that was handed to you (`+=`, `append`, `insert`). Make new ones.")
-        if not (isinstance(got, tuple) and len(got) == 2):
+        if not (isinstance(got, (tuple, list)) and len(got) == 2 and all(isinstance(part, (tuple, list)) for part in got)):
             raise Hint("Return two lists: ids, labels.")
         ids, labels = (list(x) for x in got)
         whole = [bos, *prompt, *said, eos]
