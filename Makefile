@@ -54,7 +54,7 @@ lab: $(READY) ## open JupyterLab on notebooks/ (BASE=smollm brings a model of re
 test: $(STAMP) ## everything that CI runs: tests and all notebooks against their stored outputs
 	$(SUITE) -m "not slow"
 
-test-all: $(STAMP) ## the same and the slow tests
+test-all: $(STAMP) $(VENV)/.installed-smollm ## the same and the slow tests, which run lessons on SmolLM2 (20 minutes more)
 	$(SUITE)
 
 run: $(READY) ## run one lesson without a browser, into build/runs/: make run LESSON=05

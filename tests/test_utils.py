@@ -204,3 +204,34 @@ def test_another_base_turns_a_lessons_settings_into_its_own(monkeypatch):
     rows = tasks.load("facts", "train", 20)
     history = training.train(methods.apply("lora", model, rank=1), tokenizer, rows, steps=8, progress=False)
     assert len(history.loss) == 2
+
+
+def test_a_large_base_scores_fewer_held_out_rows_always_the_same(monkeypatch):
+    every = evaluation.facts()
+    assert len(every) == 384 and bases.BASES["pocket-s"].affordable(every) is every
+    monkeypatch.setenv("PEFT_COURSE_BASE", "smollm")
+    some, count = evaluation.facts(), bases.BASES["smollm"].held_out
+    assert len(some) == count and some == evaluation.facts() and [r for r in every if r in some] == some
+    assert len({r["prompt"].split()[1] for r in some}) > 1, "they should not all ask the same relation"
+    assert len(evaluation.world_texts(50)) == count // 4
+    assert len(tasks.load("sentiment", "test")) == count < len(tasks.load("sentiment", "train"))
+
+
+def test_a_row_begins_as_the_tokenizer_begins_a_text(base):
+    _, tokenizer = base
+    ids, labels = evaluation.encode_pair(tokenizer, "The capital of France is", " Paris")
+    assert ids[0] == tokenizer.bos_token_id and ids.count(tokenizer.bos_token_id) == 1 and ids[-1] == labels[-1] == tokenizer.eos_token_id
+    prompt, answer = tokenizer("The capital of France is")["input_ids"], tokenizer(" Paris", add_special_tokens=False)["input_ids"]
+    assert ids == [*prompt, *answer, tokenizer.eos_token_id]
+
+
+def test_expect_fails_on_the_pocket_base_and_only_speaks_on_another(monkeypatch, capsys):
+    monkeypatch.delenv("PEFT_COURSE_BASE", raising=False)
+    results.expect(True, "two is even")
+    if bases.device().type == "cpu":
+        with pytest.raises(AssertionError, match="two is odd"):
+            results.expect(False, "two is odd")
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("PEFT_COURSE_BASE", "smollm")
+    results.expect(False, "two is odd")
+    assert capsys.readouterr().out == "Not so on smollm: two is odd.\n"

@@ -22,7 +22,7 @@ import time
 
 import torch
 
-from utils import DATA, ROOT, bases, results
+from utils import DATA, ROOT, bases, methods, results, training
 
 T4_GIB, GIB = 14.748, 2**30   # what a T4 shows of its 16 GB (Unsloth's stored output)
 WORK = ROOT / "build" / "gpu"
@@ -269,15 +269,19 @@ def speed(findings, dry):
 
 # --- by hand, in 16 bits ------------------------------------------------------------------------------------------------
 
-def lora_pair():
-    """(lesson 05's LoRA, peft's, [(parameter of ours, of theirs)]) on a small random Mistral, in float32 on the CPU."""
+def small_mistral():
+    """A random Mistral of 128 numbers a token, in float32 on the CPU; always the same."""
     from transformers import MistralConfig, MistralForCausalLM
+    torch.manual_seed(5)
+    return MistralForCausalLM(MistralConfig(vocab_size=97, hidden_size=128, intermediate_size=320, num_hidden_layers=2, num_attention_heads=4,
+                                            num_key_value_heads=2)).eval()
 
+
+def lora_pair():
+    """(lesson 05's LoRA, peft's, what gives [(parameter of ours, of theirs)]) on a small random Mistral, in float32 on the CPU."""
     from tests import from_notebook, test_lesson_05
     from utils import modules
-    torch.manual_seed(5)
-    model = MistralForCausalLM(MistralConfig(vocab_size=97, hidden_size=128, intermediate_size=320, num_hidden_layers=2, num_attention_heads=4,
-                                             num_key_value_heads=2))
+    model = small_mistral()
     mine, theirs, pairs = test_lesson_05.both(from_notebook.load("05", "LoRALinear"), model, 8, 16, modules.ALL_LINEAR, 5)
     return mine, theirs, lambda: [p for o, t in pairs for p in ((o.A, t.lora_A["default"].weight), (o.B, t.lora_B["default"].weight))]
 
@@ -289,6 +293,41 @@ def ia3_pair():
     return mine, theirs, lambda: [(o.l, t.ia3_l["default"]) for o, t in pairs]
 
 
+def same_numbers(mine, theirs):
+    """The same triple for two models whose trainable parameters come in the same order; ours get peft's numbers."""
+    def pairs():
+        return [(a, b) for (_, a), (_, b) in zip(training.trainable(mine), training.trainable(theirs), strict=True)]
+    with torch.no_grad():
+        for a, b in pairs():
+            a.copy_(b)
+    return mine, theirs, pairs
+
+
+def prefix_pair():
+    """The same for lesson 07's prefix with its MLP."""
+    from tests import test_lesson_07
+    mine, theirs, _ = test_lesson_07.twins(small_mistral(), 4, 64)
+    return same_numbers(mine, theirs)
+
+
+def prompt_pair():
+    """The same for lesson 08's prompt."""
+    from tests import from_notebook
+    mine = from_notebook.load("08", "PromptTuned")(small_mistral(), torch.zeros(4, 128))
+    return same_numbers(mine, methods.apply("prompt", small_mistral(), tokens=4))
+
+
+def p_tuning_pair():
+    """The same for lesson 09's prompt that a network writes."""
+    from tests import from_notebook
+    wrapped, encoder = from_notebook.load("09", "PTuned", "PromptEncoder")
+    mine = wrapped(small_mistral(), encoder(4, 128, 128, "MLP"))
+    return same_numbers(mine, methods.apply("p_tuning", small_mistral(), tokens=4, encoder_reparameterization_type="MLP"))
+
+
+PAIRS = {"LoRALinear": lora_pair, "IA3Linear": ia3_pair, "PrefixTuning": prefix_pair, "PromptTuned": prompt_pair, "PTuned": p_tuning_pair}
+
+
 def apart(a, b):
     """Largest difference as a share of the largest value."""
     a, b = a.detach().float().flatten(), b.detach().float().flatten()
@@ -297,13 +336,13 @@ def apart(a, b):
 
 def by_hand(findings, dry):
     """The notebooks' own layers against peft's on this device: outputs and gradients; 16 bits on a card, 32 in a dry run."""
-    for (name, make), dtype in itertools.product((("LoRALinear", lora_pair), ("IA3Linear", ia3_pair)), ("float32",) if dry else DTYPES):
+    for (name, make), dtype in itertools.product(PAIRS.items(), ("float32",) if dry else DTYPES):
         if findings.has(part="by-hand", layer=name, dtype=dtype):
             continue
         mine, theirs, pairs = make()
         mine, theirs = (m.to(bases.device(), getattr(torch, dtype)) for m in (mine, theirs))
         ids = torch.randint(0, 50, (3, 17), generator=torch.Generator().manual_seed(0)).to(bases.device())
-        out = [m(input_ids=ids).logits for m in (mine, theirs)]
+        out = [m(input_ids=ids, attention_mask=torch.ones_like(ids)).logits for m in (mine, theirs)]
         for logits in out:
             logits.float().square().mean().backward()
         findings.add({"part": "by-hand", "layer": name, "dtype": dtype, "outputs": apart(*out),

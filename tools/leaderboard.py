@@ -2,6 +2,7 @@
 
     python -m tools.leaderboard                      # or make leaderboard; an hour or more, goes on where it was stopped
     python -m tools.leaderboard --bases pocket-s     # one base; two bases may run side by side
+    python -m tools.leaderboard --bases smollm       # a real model, one seed, three rates: leaderboard-smollm.json (an hour)
     python -m tools.leaderboard --save               # only gather what is there
 
 For each base, task and method a rate is chosen from five with seed 0, once on 30 rows (for 10 and 30) and once on 300 (for 100
@@ -10,7 +11,9 @@ must fail: LoRA on shuffled answers, and an adapter of noise whose update has th
 """
 import argparse
 import functools
+import itertools
 import json
+import os
 import pathlib
 import random
 import tempfile
@@ -47,7 +50,8 @@ def drawn(task, count, seed, shuffled=False):
 
 
 @functools.cache
-def held_out(task, split):
+def held_out(task, split, base):
+    """Rows that `base`, which is the chosen one, scores."""
     form = TASKS[task]
     return [form(r) if form else r for r in tasks.load(task, split)]
 
@@ -80,8 +84,8 @@ def stored_bytes(model):
         return sum(path.stat().st_size for path in pathlib.Path(folder).glob("*.safetensors"))
 
 
-def scores(model, tokenizer, task):
-    return {"test_score": evaluation.exact_match(model, tokenizer, held_out(task, "test")), "facts_kept": evaluation.facts_kept(model, tokenizer),
+def scores(model, tokenizer, task, base):
+    return {"test_score": evaluation.exact_match(model, tokenizer, held_out(task, "test", base)), "facts_kept": evaluation.facts_kept(model, tokenizer),
             "world_perplexity": round(evaluation.perplexity(model, tokenizer, evaluation.world_texts(50)), 4)}
 
 
@@ -104,22 +108,22 @@ def run(base, task, method, options, count, lr, seed, shuffled, steps, batch_siz
     model, tokenizer = made(base, method, options, seed)
     began, rows = time.process_time(), drawn(task, count, seed, shuffled)
     history = training.train(model, tokenizer, rows, steps=steps, lr=lr, seed=seed, batch_size=batch_size, progress=False)
-    seconds, validation = time.process_time() - began, held_out(task, "validation")
+    seconds, validation = time.process_time() - began, held_out(task, "validation", base)
     row = {"base": base, "task": task, "method": method, "options": json.dumps(options), "count": count, "rows": len(rows), "lr": lr, "seed": seed,
            "shuffled": shuffled, "steps": steps, "batch_size": batch_size, "final_loss": round(history.final_loss, 4),
            "validation_score": evaluation.exact_match(model, tokenizer, validation),
-           "validation_loss": round(evaluation.answer_loss(model, tokenizer, validation), 5), **scores(model, tokenizer, task),
+           "validation_loss": round(evaluation.answer_loss(model, tokenizer, validation), 5), **scores(model, tokenizer, task, base),
            "trainable": training.count(model)[0], "stored_bytes": stored_bytes(model),
-           "state_bytes": state_bytes(base, method, json.dumps(options)), "step_cpu_seconds": round(seconds / steps, 5)}
+           "state_bytes": state_bytes(base, method, json.dumps(options)), "step_cpu_seconds": round(seconds / len(history.loss), 5)}
     if method == "lora" and "four_bit" not in options and not shuffled:
-        row |= {f"noise_{k}": v for k, v in scores(to_noise(model, seed), tokenizer, task).items()}
+        row |= {f"noise_{k}": v for k, v in scores(to_noise(model, seed), tokenizer, task, base).items()}
     return row
 
 
 def frozen(base, task, method, options):
     """The base as it is, under the method "none"."""
     model, tokenizer = bases.load(base)
-    return {"base": base, "task": task, "method": method, "options": json.dumps(options), **scores(model, tokenizer, task), "trainable": 0, "stored_bytes": 0,
+    return {"base": base, "task": task, "method": method, "options": json.dumps(options), **scores(model, tokenizer, task, base), "trainable": 0, "stored_bytes": 0,
             "state_bytes": sum(memory.measured_state(model).values())}
 
 
@@ -170,6 +174,25 @@ def save():
     print(f"{len(rows)} rows in {path.name}")
 
 
+def race_once(base):
+    """One run of each task, method and rate (the middle three), with all rows and seed 0, at the base's own budget; rows with `chosen`."""
+    ledger, rows = sweeps.Ledger(f"leaderboard-{base}"), []
+    for task, (arm, (method, options, rates)) in tqdm([*itertools.product(TASKS, [("none", ("none", {}, ())), *ARMS.items()])], desc=base):
+        if arm == "none":
+            rows.append({**ledger.get(run=frozen, base=base, task=task, method=method, options=options), "arm": arm, "chosen": True})
+            continue
+        searched = [ledger.get(run=run, base=base, task=task, method=method, options=options, count=max(SIZES), lr=lr, seed=0, shuffled=False,
+                               steps=STEPS, batch_size=BATCH) for lr in rates[1:4]]
+        rows += [{**{k: v for k, v in row.items() if not k.startswith("noise_") and k != "shuffled"}, "arm": arm, "chosen": row is sweeps.best(searched)}
+                 for row in searched]
+    steps, batch_size, rate, warmup = bases.BASES[base].budget(STEPS, BATCH, 1.0, 8)
+    path = results.save(f"leaderboard-{base}", rows, {
+        "steps": steps, "batch_size": batch_size, "rate_times": rate, "warmup": warmup, "held_out_rows": bases.BASES[base].held_out, "seeds": (0,),
+        "threads": torch.get_num_threads(), "rates": {arm: rates[1:4] for arm, (_, _, rates) in ARMS.items()},
+        "rule": "rate by validation score with seed 0, ties by validation loss; every arm three rates; a row's lr is before rate_times"})
+    print(f"{len(rows)} rows in {path.name}")
+
+
 def runs_of_a_base():
     """Different runs that a base needs: the frozen base, the search, the seeds (the search holds two of them), shuffled answers."""
     sizes, seeds, searches = len(SIZES), len(SEEDS), len(set(SEARCHED_ON.values()))
@@ -178,14 +201,15 @@ def runs_of_a_base():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bases", nargs="+", choices=BASES, default=BASES)
+    parser.add_argument("--bases", nargs="+", choices=[*BASES, "smollm"], default=BASES)
     parser.add_argument("--save", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     if not given.save:
         for base in given.bases:
-            race(base)
+            os.environ["PEFT_COURSE_BASE"] = base  # its budget and its held-out rows
+            race(base) if base in BASES else race_once(base)
     save()
 
 

@@ -6,11 +6,13 @@ ask which one it is.
 import importlib.metadata
 import os
 import pathlib
+import random
+import shutil
 from dataclasses import dataclass
 
 import torch
 
-from . import DATA
+from . import DATA, ROOT
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,17 @@ class Base:
     steps: float = 1.0                    # these three multiply what a lesson, written for pocket, asks for: its steps,
     batch: float = 1.0                    # its rows a step,
     rate: float = 1.0                     # and its learning rate, which a larger base wants smaller
+    held_out: int | None = None           # at most so many rows are scored at a time; None is all of them
 
     def budget(self, steps, batch_size, lr, warmup):
         """What a lesson's settings for the pocket base become on this one."""
         return max(1, round(steps * self.steps)), max(1, round(batch_size * self.batch)), lr * self.rate, max(1, round(warmup * self.steps))
+
+    def affordable(self, rows, cost=1):
+        """The rows that this base scores: all, or `held_out // cost` of them, drawn once and for all and in their order."""
+        if self.held_out is None or len(rows) <= self.held_out // cost:
+            return rows
+        return [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), self.held_out // cost))]
 
 
 BASES = {b.name: b for b in (
@@ -35,7 +44,7 @@ BASES = {b.name: b for b in (
     Base("pocket-s", DATA / "pocket" / "s"),
     Base("pocket-m", DATA / "pocket" / "m"),
     Base("smollm", hub="HuggingFaceTB/SmolLM2-135M-Instruct", revision="7e27bd9f95328f0f3b08261d1252705110c806f8", steps=0.25, batch=0.5,
-         rate=0.3),
+         rate=0.3, held_out=48),
     Base("mistral", hub="unsloth/mistral-7b-v0.3-bnb-4bit", revision="main", four_bit=True, steps=0.5, batch=0.25, rate=0.05),
 )}
 ALIASES = {"pocket": "pocket-s", "": "pocket-s"}
@@ -101,15 +110,41 @@ def smollm_gguf():
     return None
 
 
+def unpack_smollm(gguf, folder=ROOT / "build" / "smollm"):
+    """The folder of SmolLM2 as 16-bit safetensors, made once from its GGUF (folder, file name), so that loading takes a second.
+
+    transformers 5.17 reads the file's end of text as <|im_start|>, though the file names <|im_end|> as the hub does: set right here.
+    """
+    if (folder / "model.safetensors").exists():
+        return folder
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    where = {"pretrained_model_name_or_path": str(gguf[0]), "gguf_file": gguf[1]}
+    tokenizer, model = AutoTokenizer.from_pretrained(**where), AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float16)
+    tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
+    tokenizer.clean_up_tokenization_spaces = False
+    del model.config.quantization_config, model.hf_quantizer  # the weights are plain numbers now
+    model.is_quantized = False
+    model.config.eos_token_id = model.config.pad_token_id = tokenizer.eos_token_id
+    model.generation_config = GenerationConfig.from_model_config(model.config)
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}")
+    tokenizer.save_pretrained(temporary)
+    model.save_pretrained(temporary)
+    try:
+        temporary.rename(folder)
+    except OSError:  # another process was first
+        shutil.rmtree(temporary)
+    return folder
+
+
 def source(base):
-    """Keyword arguments for `from_pretrained`: a folder in the repository, the offline GGUF, or hub id and revision."""
+    """Keyword arguments for `from_pretrained`: a folder in the repository, the offline SmolLM2, or hub id and revision."""
     if base.folder is not None:
         if not (base.folder / "model.safetensors").exists():
             raise FileNotFoundError(f"The base {base.name} should be in {base.folder.relative_to(DATA.parent)} but has no weights there. "
                                     "Fetch them with `git checkout data/pocket` or train them again with `make bases`.")
         return {"pretrained_model_name_or_path": str(base.folder)}
     if base.name == "smollm" and (found := smollm_gguf()):
-        return {"pretrained_model_name_or_path": str(found[0]), "gguf_file": found[1]}
+        return {"pretrained_model_name_or_path": str(unpack_smollm(found))}
     return {"pretrained_model_name_or_path": base.hub, "revision": base.revision}
 
 
@@ -143,6 +178,6 @@ def _from_hub_or_here(base, loader, **options):
                       "it brings the model as a file.") from error
     if loader == "AutoTokenizer":
         found.padding_side = "right"
-        if found.pad_token is None:
+        if found.pad_token in (None, found.eos_token):
             found.pad_token = found.unk_token or found.eos_token
     return found

@@ -38,15 +38,16 @@ class Settings:
     new_tokens: int = 128         # longest answer
 
 
-OF_BASE = {"pocket-xs": {}, "pocket-s": {}, "pocket-m": {}}
-POCKET = dict(batch=8, accumulation=1, steps=150, lr=5e-3, max_length=256, checkpointing=False, save_every=25,
-              test_rows=200, eval_batch=100, new_tokens=48)
+SMALL = dict(batch=8, accumulation=1, max_length=256, checkpointing=False, new_tokens=48)
+POCKET = dict(**SMALL, steps=150, lr=5e-3, save_every=25, test_rows=200, eval_batch=100)
+OF_BASE = {"pocket-xs": POCKET, "pocket-s": POCKET, "pocket-m": POCKET,
+           "smollm": dict(**SMALL, steps=40, lr=1e-3, save_every=10, test_rows=40, eval_batch=20)}
 
 
 def settings(base=None):
     """The `Settings` for a base (its name, or the chosen one)."""
     name = bases.chosen(base).name
-    return Settings(name, **({**POCKET, **OF_BASE[name]} if name in OF_BASE else {}))
+    return Settings(name, **OF_BASE.get(name, {}))
 
 
 def source(base=None):

@@ -10,20 +10,18 @@ import math
 
 import torch
 
-from . import DATA
+from . import DATA, bases
 
 IGNORE = -100  # the label that the loss of transformers skips
 
 
 def encode_pair(tokenizer, prompt, answer, eos=True):
-    """(input ids, labels) of one row: BOS + prompt + answer + EOS, the prompt's labels set to -100.
+    """(input ids, labels) of one row: BOS, if the tokenizer puts one, prompt, answer and EOS; the prompt's labels set to -100.
 
     Prompt and answer are tokenised apart and joined, so the border between masked and trained tokens is exact. The
     answer should start with its space (" Paris"): a word and the same word after a space are two different tokens.
     """
-    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    if tokenizer.bos_token_id is not None:
-        ids = [tokenizer.bos_token_id] + ids
+    ids = tokenizer(prompt)["input_ids"]
     tail = tokenizer(answer, add_special_tokens=False)["input_ids"] + ([tokenizer.eos_token_id] if eos else [])
     return ids + tail, [IGNORE] * len(ids) + tail
 
@@ -105,8 +103,9 @@ def perplexity(model, tokenizer, texts, batch_size=50):
 
 
 def facts():
-    """The world's 384 facts as rows with `prompt` ("The capital of France is") and `answer` (" Paris")."""
-    return [json.loads(line) for line in (DATA / "world" / "facts.jsonl").read_text(encoding="utf-8").splitlines()]
+    """The world's 384 facts as rows with `prompt` ("The capital of France is") and `answer` (" Paris"); fewer on a large base."""
+    lines = (DATA / "world" / "facts.jsonl").read_text(encoding="utf-8").splitlines()
+    return bases.chosen().affordable([json.loads(line) for line in lines])
 
 
 def facts_kept(model, tokenizer, rows=None, batch_size=200):
@@ -116,8 +115,8 @@ def facts_kept(model, tokenizer, rows=None, batch_size=200):
 
 
 def world_texts(count=200):
-    """`count` documents of the pocket world that no base was trained on."""
-    return json.loads((DATA / "world" / "heldout.json").read_text(encoding="utf-8"))[:count]
+    """`count` documents of the pocket world that no base was trained on; fewer on a large base."""
+    return bases.chosen().affordable(json.loads((DATA / "world" / "heldout.json").read_text(encoding="utf-8"))[:count], cost=4)
 
 
 def answers(model, tokenizer, prompts, max_new_tokens=40, batch_size=50, do_sample=False, **options):

@@ -102,3 +102,12 @@ def same_as_stored(row, **values):
     for name, value in values.items():
         assert abs(value - row[name]) < 1e-9, f"{name} is {value}, the stored run has {row[name]}"
     return "equal to the stored run"
+
+
+def expect(holds, finding):
+    """Check a finding that the lesson's text states of the pocket base: AssertionError there; on another base it is only said to fail."""
+    from . import bases
+    if not holds:
+        name = bases.chosen().name
+        assert name != "pocket-s" or bases.device().type != "cpu", finding
+        print(f"Not so on {name}: {finding}.")

@@ -3,7 +3,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import DATA
+from . import DATA, bases
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,16 @@ def read_rows(path):
 def load(task, split="train", count=None):
     """Rows of a task's split (`train`, `validation`, `test`; data_to_text also `shifted`), each with `prompt` and `answer`.
 
-    `count` keeps the first rows only. ValueError names the tasks or splits there are, or the row and field at fault.
+    `count` keeps the first rows only; of held-out rows a large base gets as many as it can score (`bases.Base.affordable`).
+    ValueError names the tasks or splits there are, or the row and field at fault.
     """
     if task not in TASKS:
         raise ValueError(f"There is no task {task!r}; there are {', '.join(TASKS)}.")
     path = DATA / "tasks" / task / f"{split}.jsonl"
     if not path.exists():
         raise ValueError(f"The task {task} has no split {split!r}; it has {', '.join(sorted(p.stem for p in path.parent.glob('*.jsonl')))}.")
-    return apply_template(TASKS[task], read_rows(path)[:count], path.name)
+    rows = apply_template(TASKS[task], read_rows(path)[:count], path.name)
+    return rows if split == "train" else bases.chosen().affordable(rows)
 
 
 def apply_template(task, rows, where="rows"):
