@@ -27,6 +27,7 @@ class Base:
     batch: float = 1.0                    # its rows a step,
     rate: float = 1.0                     # and its learning rate, which a larger base wants smaller
     held_out: int | None = None           # at most so many rows are scored at a time; None is all of them
+    repeats: int | None = None            # at most so many rounds of a timing
 
     def budget(self, steps, batch_size, lr, warmup):
         """What a lesson's settings for the pocket base become on this one."""
@@ -44,8 +45,8 @@ BASES = {b.name: b for b in (
     Base("pocket-s", DATA / "pocket" / "s"),
     Base("pocket-m", DATA / "pocket" / "m"),
     Base("smollm", hub="HuggingFaceTB/SmolLM2-135M-Instruct", revision="7e27bd9f95328f0f3b08261d1252705110c806f8", steps=0.25, batch=0.5,
-         rate=0.3, held_out=48),
-    Base("mistral", hub="unsloth/mistral-7b-v0.3-bnb-4bit", revision="main", four_bit=True, steps=0.5, batch=0.25, rate=0.05),
+         rate=0.3, held_out=48, repeats=3),
+    Base("mistral", hub="unsloth/mistral-7b-v0.3-bnb-4bit", revision="main", four_bit=True, steps=0.5, batch=0.25, rate=0.05, repeats=5),
 )}
 ALIASES = {"pocket": "pocket-s", "": "pocket-s"}
 

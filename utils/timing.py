@@ -5,9 +5,12 @@ import time
 
 import torch
 
+from . import bases
+
 
 def interleaved(functions, repeats=20, gradients=False):
-    """{name: median seconds a call} of functions called in turn, `repeats` rounds after a round of warm-up."""
+    """{name: median seconds a call} of functions called in turn, `repeats` rounds after a round of warm-up (3 on a large base)."""
+    repeats = min(repeats, bases.chosen().repeats or repeats)
     seconds = {name: [] for name in functions}
     with contextlib.nullcontext() if gradients else torch.inference_mode():
         for round_ in range(repeats + 1):
