@@ -11,7 +11,6 @@ must fail: LoRA on shuffled answers, and an adapter of noise whose update has th
 """
 import argparse
 import functools
-import itertools
 import json
 import os
 import pathlib
@@ -115,7 +114,7 @@ def run(base, task, method, options, count, lr, seed, shuffled, steps, batch_siz
            "validation_loss": round(evaluation.answer_loss(model, tokenizer, validation), 5), **scores(model, tokenizer, task, base),
            "trainable": training.count(model)[0], "stored_bytes": stored_bytes(model),
            "state_bytes": state_bytes(base, method, json.dumps(options)), "step_cpu_seconds": round(seconds / len(history.loss), 5)}
-    if method == "lora" and "four_bit" not in options and not shuffled:
+    if method == "lora" and "four_bit" not in options and not shuffled and base in BASES:
         row |= {f"noise_{k}": v for k, v in scores(to_noise(model, seed), tokenizer, task, base).items()}
     return row
 
@@ -175,22 +174,20 @@ def save():
 
 
 def race_once(base):
-    """One run of each task, method and rate (the middle three), with all rows and seed 0, at the base's own budget; rows with `chosen`."""
-    ledger, rows = sweeps.Ledger(f"leaderboard-{base}"), []
-    for task, (arm, (method, options, rates)) in tqdm([*itertools.product(TASKS, [("none", ("none", {}, ())), *ARMS.items()])], desc=base):
-        if arm == "none":
-            rows.append({**ledger.get(run=frozen, base=base, task=task, method=method, options=options), "arm": arm, "chosen": True})
-            continue
-        searched = [ledger.get(run=run, base=base, task=task, method=method, options=options, count=max(SIZES), lr=lr, seed=0, shuffled=False,
-                               steps=STEPS, batch_size=BATCH) for lr in rates[1:4]]
-        rows += [{**{k: v for k, v in row.items() if not k.startswith("noise_") and k != "shuffled"}, "arm": arm, "chosen": row is sweeps.best(searched)}
-                 for row in searched]
-    steps, batch_size, rate, warmup = bases.BASES[base].budget(STEPS, BATCH, 1.0, 8)
-    path = results.save(f"leaderboard-{base}", rows, {
-        "steps": steps, "batch_size": batch_size, "rate_times": rate, "warmup": warmup, "held_out_rows": bases.BASES[base].held_out, "seeds": (0,),
-        "threads": torch.get_num_threads(), "rates": {arm: rates[1:4] for arm, (_, _, rates) in ARMS.items()},
-        "rule": "rate by validation score with seed 0, ties by validation loss; every arm three rates; a row's lr is before rate_times"})
-    print(f"{len(rows)} rows in {path.name}")
+    """One run of each task, method and rate (the middle three), with all rows and seed 0, at the base's own budget; saved task by task."""
+    ledger, rows, about = sweeps.Ledger(f"leaderboard-{base}"), [], bases.BASES[base]
+    steps, batch_size, rate, warmup = about.budget(STEPS, BATCH, 1.0, 8)
+    for task in TASKS:
+        rows.append({**ledger.get(run=frozen, base=base, task=task, method="none", options={}), "arm": "none", "chosen": True})
+        for arm, (method, options, rates) in tqdm(ARMS.items(), desc=f"{base}, {task}"):
+            searched = [ledger.get(run=run, base=base, task=task, method=method, options=options, count=max(SIZES), lr=lr, seed=0, shuffled=False,
+                                   steps=STEPS, batch_size=BATCH) for lr in rates[1:4]]
+            rows += [{**{k: v for k, v in row.items() if k != "shuffled"}, "arm": arm, "chosen": row is sweeps.best(searched)} for row in searched]
+        path = results.save(f"leaderboard-{base}", rows, {
+            "steps": steps, "batch_size": batch_size, "rate_times": rate, "warmup": warmup, "held_out_rows": about.held_out, "seeds": (0,),
+            "threads": torch.get_num_threads(), "rates": {arm: rates[1:4] for arm, (_, _, rates) in ARMS.items()},
+            "rule": "rate by validation score with seed 0, ties by validation loss; every arm three rates; a row's lr is before rate_times"})
+        print(f"{len(rows)} rows in {path.name}")
 
 
 def runs_of_a_base():

@@ -182,6 +182,9 @@ def prepare(base="pocket"):
     figures_inline()
     device = bases.device()
     print(f"base {name} · {device.type.upper()} · {str(bases.dtype(device)).removeprefix('torch.')}")
+    if name != "pocket-s":
+        print("Stored sweeps, and the sentences about them, are pocket-s's unless they say otherwise. What a cell measures live is this base's, "
+              "with steps, rows and rates of its own.")
 
 
 def versions(names=("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "unsloth", "numpy")):
