@@ -50,7 +50,12 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(leaderboard, "frozen", lambda **settings: {**settings, "options": json.dumps(settings["options"])})
     monkeypatch.setattr(sweeps, "ROOT", tmp_path)
     saved = types.SimpleNamespace(rows=None)
-    monkeypatch.setattr(results, "save", lambda name, rows, settings: setattr(saved, "rows", rows) or tmp_path / name)
+    monkeypatch.setattr(results, "DATA", tmp_path)
+
+    def save(name, rows, settings):
+        saved.rows, saved.settings = rows, settings
+        return tmp_path / name
+    monkeypatch.setattr(results, "save", save)
     return saved
 
 
@@ -73,3 +78,23 @@ def test_a_base_that_is_not_finished_is_left_out_and_named(quick, capsys):
     leaderboard.save()
     assert {r["base"] for r in quick.rows} == {"pocket-s"}
     assert "pocket-m: 0 of" in capsys.readouterr().out
+
+
+def test_rows_stored_before_are_kept_with_the_machine_that_made_them(quick, tmp_path, capsys):
+    (tmp_path / "results").mkdir()
+    old = {"settings": {}, "provenance": {"processor": "another"}, "rows": [{"base": "pocket-m", "arm": "none"}, {"base": "pocket-s", "arm": "old"}]}
+    (tmp_path / "results" / "leaderboard.json").write_text(json.dumps(old))
+    leaderboard.race("pocket-s")
+    leaderboard.save()
+    assert [r for r in quick.rows if r["base"] == "pocket-m"] == old["rows"][:1] and old["rows"][1] not in quick.rows
+    assert quick.settings["made_on"]["pocket-m"] == {"processor": "another"} != quick.settings["made_on"]["pocket-s"]
+    assert "its stored rows are kept" in capsys.readouterr().out
+
+
+def test_a_real_base_runs_every_arm_at_three_rates_and_is_saved_task_by_task(quick):
+    leaderboard.race_once("smollm")
+    for task in leaderboard.TASKS:
+        for arm, (_, _, rates) in leaderboard.ARMS.items():
+            mine = [r for r in quick.rows if r["arm"] == arm and r["task"] == task]
+            assert {r["lr"] for r in mine} == set(rates[1:4]) and sum(r["chosen"] for r in mine) == 1
+    assert quick.settings["steps"] < leaderboard.STEPS and quick.settings["held_out_rows"] == bases.BASES["smollm"].held_out

@@ -158,17 +158,21 @@ def race(base):
 
 
 def save():
-    """data/results/leaderboard.json from the ledgers; bases that are not finished are left out and named."""
-    rows = []
+    """data/results/leaderboard.json from the ledgers; of a base that is not finished the rows stored before are kept, or it is left out and named."""
+    rows, made_on = [], {}
     for base in BASES:
         done = len(sweeps.Ledger(f"leaderboard-{base}").rows)
-        if done < runs_of_a_base():
-            print(f"{base}: {done} of {runs_of_a_base()} runs are done; left out")
-        else:
-            rows += race(base)
+        if done >= runs_of_a_base():
+            rows, made_on[base] = rows + race(base), results.provenance()
+            continue
+        there = results.load("leaderboard") if (results.DATA / "results" / "leaderboard.json").exists() else {"rows": []}
+        kept = results.select(there["rows"], base=base)
+        print(f"{base}: {done} of {runs_of_a_base()} runs are done; {'its stored rows are kept' if kept else 'left out'}")
+        if kept:
+            rows, made_on[base] = rows + kept, there["settings"].get("made_on", {}).get(base, there["provenance"])
     path = results.save("leaderboard", rows, {
         "steps": STEPS, "batch_size": BATCH, "sizes": SIZES, "seeds": SEEDS, "threads": torch.get_num_threads(),
-        "rates": {arm: rates for arm, (_, _, rates) in ARMS.items()}, "searched_on": SEARCHED_ON,
+        "rates": {arm: rates for arm, (_, _, rates) in ARMS.items()}, "searched_on": SEARCHED_ON, "made_on": made_on,
         "rule": "rate by validation score with seed 0, ties by validation loss; every arm five rates"})
     print(f"{len(rows)} rows in {path.name}")
 
