@@ -42,7 +42,7 @@ def run(base, lr, seed, adapter):
         for source in [*before, train]:
             exec(compile(source, "cell", "exec"), space)
     seconds, model, tokenizer = time.perf_counter() - began, space["model"], space["tokenizer"]
-    rows = space["instructions"].examples(space["instructions"].load("validation"))
+    rows = space["instructions"].examples(space["instructions"].load("validation"))[:s.validation_rows]
     return {"base": s.base, "lr": lr, "seed": seed, "adapter": adapter, "steps": s.steps, "rows": s.batch * s.accumulation,
             "validation_loss": round(evaluation.answer_loss(model, tokenizer, rows), 5),
             "validation_exact": round(evaluation.exact_match(model, tokenizer, rows), 5),

@@ -181,6 +181,8 @@ def race_once(base):
     """One run of each task, method and rate (the middle three), with all rows and seed 0, at the base's own budget; saved task by task."""
     ledger, rows, about = sweeps.Ledger(f"leaderboard-{base}"), [], bases.BASES[base]
     steps, batch_size, rate, warmup = about.budget(STEPS, BATCH, 1.0, 8)
+    asked = [fact["prompt"] for fact in evaluation.facts()[:4]]
+    untouched = dict(zip(asked, evaluation.answers(*bases.load(base), asked, max_new_tokens=6)))
     for task in TASKS:
         rows.append({**ledger.get(run=frozen, base=base, task=task, method="none", options={}), "arm": "none", "chosen": True})
         for arm, (method, options, rates) in tqdm(ARMS.items(), desc=f"{base}, {task}"):
@@ -189,7 +191,7 @@ def race_once(base):
             rows += [{**{k: v for k, v in row.items() if k != "shuffled"}, "arm": arm, "chosen": row is sweeps.best(searched)} for row in searched]
         path = results.save(f"leaderboard-{base}", rows, {
             "steps": steps, "batch_size": batch_size, "rate_times": rate, "warmup": warmup, "held_out_rows": about.held_out, "seeds": (0,),
-            "threads": torch.get_num_threads(), "rates": {arm: rates[1:4] for arm, (_, _, rates) in ARMS.items()},
+            "untouched": untouched, "threads": torch.get_num_threads(), "rates": {arm: rates[1:4] for arm, (_, _, rates) in ARMS.items()},
             "rule": "rate by validation score with seed 0, ties by validation loss; every arm three rates; a row's lr is before rate_times"})
         print(f"{len(rows)} rows in {path.name}")
 

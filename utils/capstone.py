@@ -33,15 +33,16 @@ class Settings:
     checkpointing: object = "unsloth"
     seed: int = 3407
     save_every: int = 10
-    test_rows: int = 100          # held-out rows that are scored
+    test_rows: int = 100          # held-out rows that are scored before and after
+    validation_rows: int = 200    # rows that decide the rate
     eval_batch: int = 4
     new_tokens: int = 128         # longest answer
 
 
 SMALL = dict(batch=8, accumulation=1, max_length=256, checkpointing=False, new_tokens=48)
-POCKET = dict(**SMALL, steps=150, lr=5e-3, save_every=25, test_rows=200, eval_batch=100)
+POCKET = dict(**SMALL, steps=150, lr=5e-3, save_every=25, test_rows=100, eval_batch=100)
 OF_BASE = {"pocket-xs": POCKET, "pocket-s": POCKET, "pocket-m": POCKET,
-           "smollm": dict(**SMALL, steps=40, lr=1e-3, save_every=10, test_rows=40, eval_batch=20)}
+           "smollm": dict(**SMALL, steps=40, lr=1e-3, save_every=10, test_rows=40, validation_rows=40, eval_batch=20)}
 
 
 def settings(base=None):

@@ -114,7 +114,7 @@ def fault(row, special=()):
     for field in FIELDS:
         text = row[field]
         if not isinstance(text, str):
-            return f"{field!r} is {'null' if text is None else 'a ' + type(text).__name__}, and must be text"
+            return f"{field!r} is {'null' if text is None else 'of type ' + type(text).__name__}, and must be text"
         if not text.strip() and field != "input":
             return f"{field!r} is empty" if not text else f"{field!r} holds nothing but white space"
         if found := next((m for m in MARKERS if m in text), None):
