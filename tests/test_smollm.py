@@ -19,9 +19,8 @@ def test_it_speaks_english_and_stops(smollm):
     assert (tokenizer.eos_token, model.generation_config.eos_token_id) == ("<|im_end|>", tokenizer.convert_tokens_to_ids("<|im_end|>"))
     assert tokenizer.pad_token != tokenizer.eos_token
     assert evaluation.answers(model, tokenizer, ["The capital of France is"], max_new_tokens=2)[0].startswith(" Paris")
-    chat = tokenizer.apply_chat_template([{"role": "user", "content": "Say yes."}], tokenize=False, add_generation_prompt=True)
-    [answer] = evaluation.answers(model, tokenizer, [chat], max_new_tokens=60)
-    assert len(tokenizer(answer)["input_ids"]) < 60, f"it did not stop: {answer}"
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "What is the capital of France?"}], tokenize=False, add_generation_prompt=True)
+    assert evaluation.answers(model, tokenizer, [chat], max_new_tokens=60) == ["The capital of France is Paris."], "it should stop by itself"
 
 
 def test_held_out_rows_are_as_many_as_it_affords(smollm):
