@@ -23,6 +23,7 @@ class Base:
     hub: str | None = None                # else on the hub, at a pinned revision
     revision: str | None = None
     four_bit: bool = False                # stored as NF4
+    alpaca: bool = False                  # learns from cleaned Alpaca (on the hub) where others take the pocket world's instruction rows
     steps: float = 1.0                    # these three multiply what a lesson, written for pocket, asks for: its steps,
     batch: float = 1.0                    # its rows a step,
     rate: float = 1.0                     # and its learning rate, which a larger base wants smaller
@@ -46,7 +47,7 @@ BASES = {b.name: b for b in (
     Base("pocket-m", DATA / "pocket" / "m"),
     Base("smollm", hub="HuggingFaceTB/SmolLM2-135M-Instruct", revision="7e27bd9f95328f0f3b08261d1252705110c806f8", steps=0.25, batch=0.5,
          rate=0.3, held_out=48, repeats=3),
-    Base("mistral", hub="unsloth/mistral-7b-v0.3-bnb-4bit", revision="main", four_bit=True, steps=0.5, batch=0.25, rate=0.05, repeats=5),
+    Base("mistral", hub="unsloth/mistral-7b-v0.3-bnb-4bit", revision="main", four_bit=True, alpaca=True, steps=0.5, batch=0.25, rate=0.05, repeats=5),
 )}
 ALIASES = {"pocket": "pocket-s", "": "pocket-s"}
 

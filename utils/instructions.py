@@ -206,14 +206,14 @@ def unreadable(line, error, whole):
 
 
 def load(split, base=None):
-    """Rows of a split (train, validation, test): the pocket world's for a base in the repository, cleaned Alpaca for one of the hub.
+    """Rows of a split (train, validation, test): the pocket world's, or cleaned Alpaca for a base that is large enough for it.
 
     Alpaca has one split. A shuffle with a fixed seed puts 500 rows into validation, 500 into test and the rest into train.
     """
     from . import bases
     if split not in ("train", "validation", "test"):
         raise ValueError(f"There is no split {split!r}; there are train, validation, test.")
-    if bases.chosen(base).folder is not None:
+    if not bases.chosen(base).alpaca:
         return read(DATA / "tasks" / "instructions" / f"{split}.jsonl")
     from datasets import load_dataset
     try:
