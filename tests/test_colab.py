@@ -139,7 +139,8 @@ def test_inside_the_course_the_course_itself_is_used_and_a_set_variable_wins_ove
     cell = nbformat.v4.new_code_cell(colab.SETUP_CELL.format(repository="a/b"), metadata={"tags": ["setup"]})
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "00_made.ipynb")
     said = set_up(folder, "file:///nowhere", there=PINS, base="pocket-xs")
-    assert said[0].startswith("base pocket-xs · ") and json.loads(said[1])["root"] == str(ROOT)
+    assert said[0].startswith("base pocket-xs · ") and json.loads(said[2])["root"] == str(ROOT)
+    assert "are pocket-s's" in said[1], "another base is told whose stored runs it sees"
     shutil.rmtree(folder)
 
 

@@ -171,7 +171,7 @@ def figures_inline(dpi=96):
 
 
 def prepare(base="pocket"):
-    """What the set-up cell calls: install or look, choose the base, quieten, seed, and print one line of what is used."""
+    """What the set-up cell calls: install or look, choose the base, quieten, seed, and print what is used."""
     install(plan(installed(), needed()))
     quieten()
     name = choose(base)
