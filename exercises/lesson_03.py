@@ -45,8 +45,11 @@ def choose_rate(answer):
              3e-3: "That is the rate with the best score. Within the slack another keeps more."}
     if got != 3e-4:
         raise Hint(hints.get(got, f"{got} is none of the rates of the runs."))
-    for slack, right in ((0.1, 1e-4), (0.0, 3e-3)):
-        if (again := call(answer, [dict(r) for r in runs], slack)) != right:
+    for slack, right in ((0.1, 1e-4), (0.0, 3e-3), (0.02, 1e-3)):
+        again = call(answer, [dict(r) for r in runs], slack)
+        if slack == 0.02 and again == 3e-4:
+            raise Hint("For a slack of 0.02 you gave 0.0003. Its median score is high enough, its mean is not: the task speaks of the mean.")
+        if again != right:
             raise Hint(f"Right for a slack of 0.03; for {slack:g} it should be {right:g}, you gave {again}. Use the argument.")
     return "Apply it to the sweep of this lesson and compare with the rates that the rule without forgetting chose."
 

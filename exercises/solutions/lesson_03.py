@@ -44,6 +44,7 @@ WRONG = {
          "key=lambda r: r['facts_kept'])['lr']", "Did single runs decide"),
         (CHOOSE.replace('max(enough, key=lambda lr: mean(lr, "facts_kept"))', 'max(rates, key=lambda lr: mean(lr, "validation_score"))'), "another keeps more"),
         (CHOOSE.replace("best - slack", "best - 0.03"), "Use the argument"),
+        (CHOOSE.replace("sum(values) / len(values)", "sorted(values)[len(values) // 2]"), "its mean is not"),
         (CHOOSE.replace("return max(enough", "return [max(enough").replace('"facts_kept"))', '"facts_kept"))]'), "Give the rate itself"),
         ("def answer(runs, slack):\n    return 0.5", "none of the rates"),
     ],
