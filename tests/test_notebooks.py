@@ -121,6 +121,7 @@ RED = {
     "no figure": (change(2, outputs=[]), "no figure"),
     "badge": (lambda n: setattr(n.cells[0], "source", n.cells[0].source.replace("98_tiny.ipynb", "97_tiny.ipynb")), "badge does not lead"),
     "set-up": (lambda n: setattr(n.cells[1], "source", n.cells[1].source + "\nx = 1"), "set-up cell differs"),
+    "wide line": (change(3, source="x = '" + "a" * 106 + "'"), "a line of 112 characters"),
     "long cell": (change(3, source="x = 1\n" * 26), "26 lines; 25 are allowed"),
     "median": (lambda n: [setattr(c, "source", "x = 1\n" * 11) for c in n.cells[2:]], "more than 10 lines"),
     "wordy": (add_to_first("word " * 121), "words; 120 are allowed"),

@@ -14,7 +14,7 @@ from utils.colab import SETUP_CELL
 
 UNCOMPARED = ROOT / "tests" / "uncompared_cells.yml"
 TAGS = ("setup", "exercise", "recap")
-LONGEST_CELL, MEDIAN_CELL, WORDS, BYTES, COMPARED = 25, 10, 120, 1_000_000, 0.8
+LONGEST_CELL, MEDIAN_CELL, WIDEST_LINE, WORDS, BYTES, COMPARED = 25, 10, 110, 120, 1_000_000, 0.8
 MARKS = re.compile(r"^\s*#+\s*(NBVAL_IGNORE_OUTPUT|NBVAL_SKIP|PYTEST_VALIDATE_IGNORE_OUTPUT)\s*$", re.MULTILINE)
 MARK_TAGS = {"nbval-ignore-output", "nbval-skip", "pytest-validate-ignore-output"}
 
@@ -70,6 +70,9 @@ def style(notebook):
             lengths.append(sum(bool(line.strip()) for line in cell.source.splitlines()))
             if lengths[-1] > LONGEST_CELL:
                 yield f"{where} has {lengths[-1]} lines; {LONGEST_CELL} are allowed"
+            widest = max(cell.source.splitlines(), key=len, default="")
+            if len(widest) > WIDEST_LINE and not tags(cell) & {"setup", "recap"}:  # the same in all lessons; a text
+                yield f"{where} has a line of {len(widest)} characters, which a reader has to scroll; {WIDEST_LINE} are allowed: {widest.strip()[:40]}"
             if cell.source.rstrip().endswith(";"):
                 yield f"{where} ends in ';', which hides a value from a reader but not from nbval; write `_ = ...`"
             continue
