@@ -1,4 +1,5 @@
 """Check of lesson 00's exercise."""
+
 from utils.checks import Hint, call, exercise
 
 
@@ -10,7 +11,9 @@ def share(answer):
     if abs(got - 4000) < 1e-6:
         raise Hint("You divided the total by the trained part.")
     if abs(got - 50 / 1950 * 100) < 1e-6:
-        raise Hint("You divided by the frozen parameters. The total counts the trained ones as well.")
+        raise Hint(
+            "You divided by the frozen parameters. The total counts the trained ones as well."
+        )
     if abs(got - 2.5) > 1e-9:
         raise Hint(f"50 of 2,000 are 2.5 percent; you gave {got}.")
     if abs(call(answer, 30, 1000) - 3) > 1e-9:

@@ -1,4 +1,5 @@
 """Every test runs with the network closed, one thread and no progress bars, also when pytest is started by hand."""
+
 import importlib.util
 import os
 import pathlib
@@ -10,7 +11,9 @@ os.environ.update(PEFT_COURSE_QUIET="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1
 os.environ.pop("PEFT_COURSE_BASE", None)
 
 _spec = importlib.util.spec_from_file_location("closed_network", CLOSED)
-_spec.loader.exec_module(importlib.util.module_from_spec(_spec))  # does nothing if `make test` has closed it already
+_spec.loader.exec_module(
+    importlib.util.module_from_spec(_spec)
+)  # does nothing if `make test` has closed it already
 
 
 @pytest.fixture(autouse=True)

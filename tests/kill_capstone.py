@@ -5,6 +5,7 @@
 Unsloth is imported once and the lesson's cells before the training cell are run once. Every run below is then a fork of that
 state, which is what a kernel is that has just been started and run up to the training cell.
 """
+
 import contextlib
 import dataclasses
 import json
@@ -23,10 +24,16 @@ for name in ("PEFT_COURSE_QUIET", "PEFT_COURSE_BASE"):
 
 from utils import capstone, checkpoints, colab, evaluation, instructions  # noqa: E402
 
-CELLS = [c for c in nbformat.read(ROOT / "notebooks" / "13_mistral_unsloth.ipynb", 4).cells if c.cell_type == "code"]
+CELLS = [
+    c
+    for c in nbformat.read(ROOT / "notebooks" / "13_mistral_unsloth.ipynb", 4).cells
+    if c.cell_type == "code"
+]
 TRAIN = next(i for i, c in enumerate(CELLS) if "train" in c.metadata.get("tags", []))
 RUN = CELLS[TRAIN].source
-small = dataclasses.replace(capstone.settings(), steps=8, save_every=3, batch=2, accumulation=2, test_rows=6)
+small = dataclasses.replace(
+    capstone.settings(), steps=8, save_every=3, batch=2, accumulation=2, test_rows=6
+)
 rows, facts = instructions.load, evaluation.facts()[:8]
 capstone.settings = lambda base=None: small
 colab.checkpoint_folder = lambda name: WORK / "drive" / name
@@ -42,6 +49,7 @@ report["folder"] = pathlib.Path(trainer.args.output_dir).relative_to(WORK).as_po
 
 class At(transformers.TrainerCallback):
     """Do something at the end of a step."""
+
     def __init__(self, step, do):
         self.step, self.do = step, do
 
@@ -62,8 +70,9 @@ def die_while_writing(step):
         write(folder)
         if trainer.state.global_step == step:
             path = pathlib.Path(folder) / "optimizer.pt"
-            path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
             die()
+
     trainer._save_optimizer_and_scheduler = half
 
 
@@ -84,10 +93,17 @@ def run(name, folder, act):
         code = 1
         try:
             trainer.args.output_dir = str(WORK / folder)
-            with open(WORK / f"{name}.txt", "w", encoding="utf-8", buffering=1) as out, contextlib.redirect_stdout(out):
+            with (
+                open(WORK / f"{name}.txt", "w", encoding="utf-8", buffering=1) as out,
+                contextlib.redirect_stdout(out),
+            ):
                 act()
             space["model"].save_pretrained(WORK / "adapters" / name)
-            done = {"from": space["went_on_from"], "step": trainer.state.global_step, "losses": [row["loss"] for row in space["log"]]}
+            done = {
+                "from": space["went_on_from"],
+                "step": trainer.state.global_step,
+                "losses": [row["loss"] for row in space["log"]],
+            }
             (WORK / f"{name}.json").write_text(json.dumps(done))
             code = 0
         finally:
@@ -125,14 +141,23 @@ def against_plain():
     """The trained adapter in plain transformers and peft: the loss of Unsloth's trainer against theirs, on the same batch."""
     cell()
     space["model"].save_pretrained(WORK / "adapters" / "plain")
-    plain = checkpoints.load_adapter(space["bases"].load(four_bit=True)[0], WORK / "adapters" / "plain")
+    plain = checkpoints.load_adapter(
+        space["bases"].load(four_bit=True)[0], WORK / "adapters" / "plain"
+    )
     batch = space["batch"]
-    losses = [float(trainer.compute_loss(space["model"].train(), dict(batch)).detach()), float(plain(**batch).loss.detach())]
+    losses = [
+        float(trainer.compute_loss(space["model"].train(), dict(batch)).detach()),
+        float(plain(**batch).loss.detach()),
+    ]
     (WORK / "losses.json").write_text(json.dumps(losses))
 
 
 run("unbroken", "a", against_plain)
-for name, act in (("kill-2", lambda: killed_at(2)), ("kill-5", lambda: killed_at(5)), ("kill-writing-6", killed_while_writing)):
+for name, act in (
+    ("kill-2", lambda: killed_at(2)),
+    ("kill-5", lambda: killed_at(5)),
+    ("kill-writing-6", killed_while_writing),
+):
     run(name, name, act)
     run(f"resumed-{name}", name, cell)
 run("finished", "a", cell)
@@ -140,7 +165,9 @@ run("interrupted", "b", interrupted)
 run("start-over", "c", start_over)
 try:
     with capstone.hushed("mistral"):
-        space["FastLanguageModel"].from_pretrained(**capstone.source("mistral"), load_in_4bit=True, dtype=space["bases"].dtype())
+        space["FastLanguageModel"].from_pretrained(
+            **capstone.source("mistral"), load_in_4bit=True, dtype=space["bases"].dtype()
+        )
 except OSError as error:
     report["offline"] = str(error)
 (WORK / "report.json").write_text(json.dumps(report))

@@ -1,4 +1,5 @@
 """Lesson 13's run: it survives SIGKILL at any step, resumes bit for bit, and says clearly what is wrong with an adapter or a card."""
+
 import json
 import os
 import pathlib
@@ -18,12 +19,23 @@ KILLED = ("kill-2", "kill-5", "kill-writing-6")
 
 # --- killed and resumed -------------------------------------------------------------------------------------------------
 
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """The folder that kill_capstone.py leaves behind: adapters, losses, printed lines, and report.json."""
     work = tmp_path_factory.mktemp("runs")
-    done = subprocess.run([sys.executable, ROOT / "tests" / "kill_capstone.py", work], cwd=ROOT / "notebooks", capture_output=True,
-                          text=True, timeout=400, env={**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT / "tests" / "closed_network")})
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "kill_capstone.py", work],
+        cwd=ROOT / "notebooks",
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env={
+            **os.environ,
+            "MPLBACKEND": "Agg",
+            "PYTHONPATH": str(ROOT / "tests" / "closed_network"),
+        },
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return types.SimpleNamespace(folder=work, report=json.loads((work / "report.json").read_text()))
 
@@ -34,17 +46,24 @@ def ended(runs, name):
 
 def weights(runs, name):
     from safetensors.torch import load_file
+
     return load_file(runs.folder / "adapters" / name / "adapter_model.safetensors")
 
 
 def same_as_unbroken(runs, name):
     one, two = weights(runs, "unbroken"), weights(runs, name)
     assert one.keys() == two.keys() and len(one) == 56
-    return all(torch.equal(one[key], two[key]) for key in one) and ended(runs, "unbroken")["losses"] == ended(runs, name)["losses"]
+    return (
+        all(torch.equal(one[key], two[key]) for key in one)
+        and ended(runs, "unbroken")["losses"] == ended(runs, name)["losses"]
+    )
 
 
 def test_the_unbroken_run_trained(runs):
-    done, start = ended(runs, "unbroken"), [v for k, v in weights(runs, "unbroken").items() if "lora_B" in k]
+    done, start = (
+        ended(runs, "unbroken"),
+        [v for k, v in weights(runs, "unbroken").items() if "lora_B" in k],
+    )
     assert (done["from"], done["step"], len(done["losses"])) == (0, 8, 8)
     assert all(v.dtype == torch.float32 and v.abs().sum() > 0 for v in start)
 
@@ -59,7 +78,10 @@ def test_killed_and_resumed_ends_with_the_same_adapter_bit_for_bit(runs, name, g
 
 def test_a_half_written_checkpoint_is_named_and_passed_over(runs):
     printed = (runs.folder / "resumed-kill-writing-6.txt").read_text()
-    assert "checkpoint-6 is passed over: optimizer.pt is damaged or cut off" in printed and "going on after step 3 of 8" in printed
+    assert (
+        "checkpoint-6 is passed over: optimizer.pt is damaged or cut off" in printed
+        and "going on after step 3 of 8" in printed
+    )
 
 
 def test_a_finished_run_is_not_trained_again(runs):
@@ -83,18 +105,31 @@ def test_checkpoints_go_to_the_folder_that_colab_gives(runs):
 
 def test_no_network_for_a_base_of_the_hub(runs):
     message = runs.report["offline"]
-    assert "unsloth/mistral-7b-v0.3-bnb-4bit could not be fetched" in message and 'BASE = "pocket"' in message
+    assert (
+        "unsloth/mistral-7b-v0.3-bnb-4bit could not be fetched" in message
+        and 'BASE = "pocket"' in message
+    )
 
 
 # --- adapters -----------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory):
     """(a small LoRA adapter's folder, the logits it gives on some ids)."""
     from peft import LoraConfig, get_peft_model
+
     model, _ = bases.load("pocket-s", four_bit=True)
     torch.manual_seed(0)
-    tuned = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM"))
+    tuned = get_peft_model(
+        model,
+        LoraConfig(
+            r=4,
+            target_modules=["q_proj", "down_proj"],
+            init_lora_weights=False,
+            task_type="CAUSAL_LM",
+        ),
+    )
     folder = tmp_path_factory.mktemp("adapter") / "mine"
     tuned.save_pretrained(folder)
     with torch.no_grad():
@@ -123,14 +158,22 @@ def refused(base, folder, kind, *fragments, **options):
 
 def test_a_good_adapter_gives_the_same_logits_and_says_what_trains(adapter):
     for trains in (False, True):
-        model = checkpoints.load_adapter(bases.load("pocket-s", four_bit=True)[0], adapter[0], is_trainable=trains)
+        model = checkpoints.load_adapter(
+            bases.load("pocket-s", four_bit=True)[0], adapter[0], is_trainable=trains
+        )
         assert any(p.requires_grad for p in model.parameters()) == trains and not model.training
         with torch.no_grad():
             assert torch.equal(model(torch.arange(20, 30)[None]).logits, adapter[1])
 
 
 def test_a_folder_that_is_not_there(base, tmp_path):
-    refused(base, tmp_path / "nothing", FileNotFoundError, "adapter_config.json is missing", "model.save_pretrained")
+    refused(
+        base,
+        tmp_path / "nothing",
+        FileNotFoundError,
+        "adapter_config.json is missing",
+        "model.save_pretrained",
+    )
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
@@ -148,8 +191,10 @@ def test_a_pickle_is_not_read(base, copy):
 def test_a_truncated_adapter(base, copy, part):
     path = copy / "adapter_model.safetensors"
     data = path.read_bytes()
-    path.write_bytes(data[:part if isinstance(part, int) else int(len(data) * part)])
-    refused(base, copy, ValueError, "adapter_model.safetensors is damaged or cut off", "save it again")
+    path.write_bytes(data[: part if isinstance(part, int) else int(len(data) * part)])
+    refused(
+        base, copy, ValueError, "adapter_model.safetensors is damaged or cut off", "save it again"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", "not json", '{"peft_type": "LO'])
@@ -171,8 +216,17 @@ def test_an_adapter_of_another_method(base, copy, changes):
 
 def test_an_adapter_of_another_base(base, copy):
     edit(copy, base_model_name_or_path="unsloth/mistral-7b-v0.3-bnb-4bit")
-    refused(base, copy, ValueError, "was trained on unsloth/mistral-7b-v0.3-bnb-4bit, and this base is pocket/s", "any_base=True")
-    assert checkpoints.load_adapter(bases.load("pocket-s", four_bit=True)[0], copy, any_base=True) is not None
+    refused(
+        base,
+        copy,
+        ValueError,
+        "was trained on unsloth/mistral-7b-v0.3-bnb-4bit, and this base is pocket/s",
+        "any_base=True",
+    )
+    assert (
+        checkpoints.load_adapter(bases.load("pocket-s", four_bit=True)[0], copy, any_base=True)
+        is not None
+    )
 
 
 def test_the_same_base_in_another_folder_is_the_same_base(copy):
@@ -183,20 +237,50 @@ def test_the_same_base_in_another_folder_is_the_same_base(copy):
 def test_an_adapter_of_another_shape(base, tmp_path):
     from peft import LoraConfig, get_peft_model
     from transformers import MistralConfig, MistralForCausalLM
-    other = MistralForCausalLM(MistralConfig(vocab_size=64, hidden_size=64, intermediate_size=64, num_hidden_layers=1,
-                                             num_attention_heads=2, num_key_value_heads=1))
-    get_peft_model(other, LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM")).save_pretrained(tmp_path / "other")
-    refused(base, tmp_path / "other", ValueError, "2 of 2 tensors do not fit it", "q_proj.lora_A.weight [4, 64]", any_base=True)
+
+    other = MistralForCausalLM(
+        MistralConfig(
+            vocab_size=64,
+            hidden_size=64,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+        )
+    )
+    get_peft_model(
+        other, LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    ).save_pretrained(tmp_path / "other")
+    refused(
+        base,
+        tmp_path / "other",
+        ValueError,
+        "2 of 2 tensors do not fit it",
+        "q_proj.lora_A.weight [4, 64]",
+        any_base=True,
+    )
 
 
 # --- settings, machine, folders -----------------------------------------------------------------------------------------
 
+
 def test_the_published_settings_for_mistral():
     s = capstone.settings("mistral")
-    assert (s.batch, s.accumulation, s.steps, s.max_length, s.lr, s.rank, s.alpha, s.seed) == (2, 4, 60, 2048, 2e-4, 16, 16, 3407)
+    assert (s.batch, s.accumulation, s.steps, s.max_length, s.lr, s.rank, s.alpha, s.seed) == (
+        2,
+        4,
+        60,
+        2048,
+        2e-4,
+        16,
+        16,
+        3407,
+    )
 
 
-@pytest.mark.parametrize("capability, fp16, bf16", [((7, 5), True, False), ((8, 0), False, True), ((9, 0), False, True)])
+@pytest.mark.parametrize(
+    "capability, fp16, bf16", [((7, 5), True, False), ((8, 0), False, True), ((9, 0), False, True)]
+)
 def test_a_t4_is_never_asked_for_bfloat16(monkeypatch, capability, fp16, bf16):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
@@ -205,7 +289,9 @@ def test_a_t4_is_never_asked_for_bfloat16(monkeypatch, capability, fp16, bf16):
 
 def test_a_cpu_computes_in_float32(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert capstone.precision() == {"fp16": False, "bf16": False} and "float32" in capstone.machine()
+    assert (
+        capstone.precision() == {"fp16": False, "bf16": False} and "float32" in capstone.machine()
+    )
 
 
 @pytest.mark.parametrize("free, fits", [(14 * memory.GIB, True), (5 * memory.GIB, False)])
@@ -217,7 +303,9 @@ def test_the_preflight_refuses_a_card_that_is_too_small(monkeypatch, free, fits)
         planned = capstone.preflight(capstone.settings("mistral"))
         assert planned.trainable == 41_943_040 and planned.total < free
     else:
-        with pytest.raises(memory.DoesNotFit, match="has 5.00 GiB free, .* too little. Any one of these is enough"):
+        with pytest.raises(
+            memory.DoesNotFit, match="has 5.00 GiB free, .* too little. Any one of these is enough"
+        ):
             capstone.preflight(capstone.settings("mistral"))
 
 
@@ -226,15 +314,23 @@ def test_a_trainer_does_not_leave_the_adapter_in_bfloat16(tmp_path):
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
     from trl import SFTConfig, SFTTrainer
+
     model, tokenizer = bases.load("pocket-s", four_bit=True)
     model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
-    options = dict(model=model, processing_class=tokenizer, train_dataset=Dataset.from_list([{"prompt": "a", "completion": " b"}]),
-                   args=SFTConfig(output_dir=str(tmp_path), bf16=False, report_to="none"))
+    options = dict(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list([{"prompt": "a", "completion": " b"}]),
+        args=SFTConfig(output_dir=str(tmp_path), bf16=False, report_to="none"),
+    )
     before = [p.detach().clone() for p in model.parameters() if p.requires_grad]
     with capstone.float32_adapter(model):
         SFTTrainer(**options)
         assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.bfloat16}
-    assert all(torch.equal(a, b) for a, b in zip(before, (p for p in model.parameters() if p.requires_grad)))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(before, (p for p in model.parameters() if p.requires_grad))
+    )
 
 
 def test_runs_with_other_settings_or_rows_keep_their_checkpoints_apart(monkeypatch, tmp_path):
@@ -253,10 +349,13 @@ def test_a_run_whose_outputs_are_compared_begins_at_the_beginning(monkeypatch):
 
 def test_a_full_disk_is_said_so(monkeypatch, tmp_path):
     model = torch.nn.Linear(2, 2)
-    trainer = types.SimpleNamespace(model=model, args=types.SimpleNamespace(output_dir=str(tmp_path), max_steps=8))
+    trainer = types.SimpleNamespace(
+        model=model, args=types.SimpleNamespace(output_dir=str(tmp_path), max_steps=8)
+    )
 
     def full(*_):
         raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(checkpoints, "resume", full)
     with pytest.raises(OSError, match="the disk of .* is full. The last whole checkpoint is kept"):
         checkpoints.train(trainer)
@@ -264,17 +363,27 @@ def test_a_full_disk_is_said_so(monkeypatch, tmp_path):
 
 def test_sources_of_the_bases():
     assert capstone.source("pocket-s") == {"model_name": str(DATA / "pocket" / "s")}
-    assert capstone.source("mistral")["model_name"] == "unsloth/mistral-7b-v0.3-bnb-4bit" and "revision" in capstone.source("mistral")
+    assert capstone.source("mistral")[
+        "model_name"
+    ] == "unsloth/mistral-7b-v0.3-bnb-4bit" and "revision" in capstone.source("mistral")
 
 
 # --- what the lesson asks itself ----------------------------------------------------------------------------------------
+
 
 def test_the_countries_that_the_lesson_asks_for_are_in_no_training_row():
     import nbformat
 
     from utils import evaluation, instructions
+
     cells = nbformat.read(ROOT / "notebooks" / "13_mistral_unsloth.ipynb", 4).cells
-    asked = "\n".join(line for c in cells if c.cell_type == "code" for line in c.source.splitlines() if line.startswith("ask("))
+    asked = "\n".join(
+        line
+        for c in cells
+        if c.cell_type == "code"
+        for line in c.source.splitlines()
+        if line.startswith("ask(")
+    )
     countries = {fact["country"] for fact in evaluation.facts() if fact["country"] in asked}
     assert len(countries) >= 2, "the lesson asks for unseen countries"
     seen = {c for c in countries for row in instructions.load("train") if c in str(row)}

@@ -1,4 +1,5 @@
 """The ledger of claims: complete, sourced, its numbers recomputed, and every claim shown where it belongs."""
+
 import re
 
 import nbformat
@@ -8,9 +9,16 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from utils import claims
 from utils.claims import card, cards, load, page, shown_in
 
-DOCUMENTS = {"Hugging Face blog, unsloth-trl", "Unsloth blog, mistral-benchmark", "PEFT documentation, IA3 guide",
-             "PEFT documentation, checkpoint format", "Transformers documentation, TextStreamer", "TRL documentation",
-             "alpaca-cleaned data card", "computed"}
+DOCUMENTS = {
+    "Hugging Face blog, unsloth-trl",
+    "Unsloth blog, mistral-benchmark",
+    "PEFT documentation, IA3 guide",
+    "PEFT documentation, checkpoint format",
+    "Transformers documentation, TextStreamer",
+    "TRL documentation",
+    "alpaca-cleaned data card",
+    "computed",
+}
 NOTHING = {"", "todo", "tbd", "none", "nan", "see above", "as said", "n/a"}
 
 
@@ -21,22 +29,43 @@ def problems(notebooks):
         number, shown = int(path.name[:2]), shown_in(path)
         for id, c in load().items():
             if c.lesson[0] == number and id not in shown:
-                found.append(f"{path.name} must show claim {id} ({c.quote}): add card({id}, …) and run the cell")
+                found.append(
+                    f"{path.name} must show claim {id} ({c.quote}): add card({id}, …) and run the cell"
+                )
         for id, measured in shown.items():
             if id not in load() or number not in load()[id].lesson:
-                found.append(f"{path.name} shows claim {id}, which data/claims.yml does not give to lesson {number}")
+                found.append(
+                    f"{path.name} shows claim {id}, which data/claims.yml does not give to lesson {number}"
+                )
             empty = not re.search(r"\w", measured) or measured.strip(" .…").lower() in NOTHING
             if empty or re.search(r"\bnan\b", measured):
-                found.append(f"{path.name}: claim {id} shows {measured!r}, which is not a measured value")
+                found.append(
+                    f"{path.name}: claim {id} shows {measured!r}, which is not a measured value"
+                )
     return found
 
 
 def write_notebook(folder, name, *shown):
     """An executed notebook whose only code cell each displays one of the objects."""
-    cells = [new_code_cell("card(…)", execution_count=n, outputs=[new_output("execute_result", execution_count=n, data={
-        "text/plain": repr(x), "text/html": x._repr_html_()})]) for n, x in enumerate(shown, 1)]
+    cells = [
+        new_code_cell(
+            "card(…)",
+            execution_count=n,
+            outputs=[
+                new_output(
+                    "execute_result",
+                    execution_count=n,
+                    data={"text/plain": repr(x), "text/html": x._repr_html_()},
+                )
+            ],
+        )
+        for n, x in enumerate(shown, 1)
+    ]
     folder.mkdir(exist_ok=True)
-    nbformat.write(new_notebook(cells=[new_markdown_cell("claim     1 in prose does not count"), *cells]), folder / name)
+    nbformat.write(
+        new_notebook(cells=[new_markdown_cell("claim     1 in prose does not count"), *cells]),
+        folder / name,
+    )
     return folder / name
 
 
@@ -52,7 +81,9 @@ def test_the_ledger_is_complete():
 @pytest.mark.parametrize("c", load().values(), ids=lambda c: str(c.id))
 def test_every_source_can_be_looked_up(c):
     for source in c.source.split("; "):
-        place = r"( (§\d+(\.\d+)*|Table \d+|Tables \d+–\d+|Figure \d+|footnote \d+)( and Table \d+)?)?"
+        place = (
+            r"( (§\d+(\.\d+)*|Table \d+|Tables \d+–\d+|Figure \d+|footnote \d+)( and Table \d+)?)?"
+        )
         assert source in DOCUMENTS or re.fullmatch(r"arXiv \d{4}\.\d{5}" + place, source), source
 
 
@@ -60,26 +91,49 @@ def test_each_lesson_has_the_claims_that_were_given_to_it():
     first = {}
     for c in load().values():
         first.setdefault(c.lesson[0], set()).add(c.id)
-    assert first == {1: {1, 2}, 2: {3, 4, 5}, 3: {6, 7, 8, 9, 10, 11, 12}, 4: {16, 17, 18}, 5: {*range(19, 26), 43, 46},
-                     6: set(range(26, 32)), 7: {32, 33, 34}, 8: {35, 36, 37}, 9: {38, 39, 40}, 10: {41, 42},
-                     11: {13, 14, 15, 54}, 12: {47, 51}, 13: {44, 45, 52, 53}, 14: {48, 49, 50, 55, 56}}
-    assert {c.id: c.lesson[1:] for c in load().values() if c.lesson[1:]} == {14: (3,), 46: (12,), 47: (13,)}
+    assert first == {
+        1: {1, 2},
+        2: {3, 4, 5},
+        3: {6, 7, 8, 9, 10, 11, 12},
+        4: {16, 17, 18},
+        5: {*range(19, 26), 43, 46},
+        6: set(range(26, 32)),
+        7: {32, 33, 34},
+        8: {35, 36, 37},
+        9: {38, 39, 40},
+        10: {41, 42},
+        11: {13, 14, 15, 54},
+        12: {47, 51},
+        13: {44, 45, 52, 53},
+        14: {48, 49, 50, 55, 56},
+    }
+    assert {c.id: c.lesson[1:] for c in load().values() if c.lesson[1:]} == {
+        14: (3,),
+        46: (12,),
+        47: (13,),
+    }
 
 
 ROW = "- {id: 7, quote: q, verdict: right, truth: t, source: computed, lesson: 1"
 
 
-@pytest.mark.parametrize("text, words", [
-    (ROW.replace("right", "maybe") + "}", ["claim 7", "'verdict'", "'maybe'", "right, narrow, imprecise, wrong"]),
-    (ROW.replace("quote: q", "quote: ''") + "}", ["claim 7", "'quote'", "non-empty text"]),
-    (ROW.replace(", truth: t", "") + "}", ["claim 7", "'truth'", "None"]),
-    (ROW.replace("lesson: 1", "lesson: '08'") + "}", ["claim 7", "'lesson'", "'08'", "number"]),
-    (ROW.replace("lesson: 1", "lesson: []") + "}", ["claim 7", "'lesson'"]),
-    (ROW.replace("id: 7, ", "") + "}", ["claim no. 1 from the top", "'id'"]),
-    (ROW + "}\n" + ROW + "}", ["claim 7", "'id'", "only once"]),
-    (ROW + ", sauce: x}", ["claim 7", "'sauce'", "left out", "quote"]),
-    (ROW + ", scale: ''}", ["claim 7", "'scale'", "non-empty text"]),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (
+            ROW.replace("right", "maybe") + "}",
+            ["claim 7", "'verdict'", "'maybe'", "right, narrow, imprecise, wrong"],
+        ),
+        (ROW.replace("quote: q", "quote: ''") + "}", ["claim 7", "'quote'", "non-empty text"]),
+        (ROW.replace(", truth: t", "") + "}", ["claim 7", "'truth'", "None"]),
+        (ROW.replace("lesson: 1", "lesson: '08'") + "}", ["claim 7", "'lesson'", "'08'", "number"]),
+        (ROW.replace("lesson: 1", "lesson: []") + "}", ["claim 7", "'lesson'"]),
+        (ROW.replace("id: 7, ", "") + "}", ["claim no. 1 from the top", "'id'"]),
+        (ROW + "}\n" + ROW + "}", ["claim 7", "'id'", "only once"]),
+        (ROW + ", sauce: x}", ["claim 7", "'sauce'", "left out", "quote"]),
+        (ROW + ", scale: ''}", ["claim 7", "'scale'", "non-empty text"]),
+    ],
+)
 def test_a_faulty_ledger_is_refused_with_the_place_to_mend(tmp_path, text, words):
     (tmp_path / "broken.yml").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError) as error:
@@ -92,9 +146,18 @@ def test_a_faulty_ledger_is_refused_with_the_place_to_mend(tmp_path, text, words
 
 def test_a_card_says_said_measured_verdict_source_in_96_columns():
     text = repr(card(44, "1.31 times as fast on this GPU", note="One run."))
-    assert text.startswith('claim     44\nsaid      Unsloth is "almost twice as fast"\nmeasured  1.31 times')
+    assert text.startswith(
+        'claim     44\nsaid      Unsloth is "almost twice as fast"\nmeasured  1.31 times'
+    )
     assert [line.split()[0] for line in text.splitlines() if line[0] != " "] == [
-        "claim", "said", "measured", "verdict", "scale", "note", "source"]
+        "claim",
+        "said",
+        "measured",
+        "verdict",
+        "scale",
+        "note",
+        "source",
+    ]
     assert max(map(len, text.splitlines())) <= 96 and "imprecise. For Mistral-7B 1.88 times" in text
     assert "scale" not in repr(card(21, "9,285"))
 
@@ -102,13 +165,19 @@ def test_a_card_says_said_measured_verdict_source_in_96_columns():
 def test_a_card_is_the_same_twice_and_escapes_its_html():
     one, two = card(21, "a < b & c"), card(21, "a < b & c")
     assert repr(one) == repr(two) and one._repr_html_() == two._repr_html_()
-    assert "<td" in one._repr_html_() and "a &lt; b &amp; c" in one._repr_html_() and "color" not in one._repr_html_()
+    assert (
+        "<td" in one._repr_html_()
+        and "a &lt; b &amp; c" in one._repr_html_()
+        and "color" not in one._repr_html_()
+    )
     assert repr(cards({21: "a < b & c", 20: "3"})) == f"{one}\n\n{card(20, '3')}"
 
 
 @pytest.mark.parametrize("measured", ["", "  \n", None, 0.5])
 def test_a_card_without_a_measured_text_says_what_to_hand_over(measured):
-    with pytest.raises(ValueError, match="Claim 19: measured is .*hand over a text, as f'{score:.2f}"):
+    with pytest.raises(
+        ValueError, match="Claim 19: measured is .*hand over a text, as f'{score:.2f}"
+    ):
         card(19, measured)
 
 
@@ -125,16 +194,22 @@ def test_the_notebooks_show_the_claims_that_the_ledger_gives_them():
 
 
 def test_the_page_is_up_to_date():
-    assert claims.PAGE.read_text(encoding="utf-8") == page(), "docs/claims.md is stale: run `python -m utils.claims`"
+    assert claims.PAGE.read_text(encoding="utf-8") == page(), (
+        "docs/claims.md is stale: run `python -m utils.claims`"
+    )
 
 
 def test_the_check_of_the_notebooks_can_go_red(tmp_path):
     long = "accuracy 0.98 after full tuning, " * 6 + "verdict none, claim 9"
-    good = write_notebook(tmp_path / "good", "02_ways.ipynb", cards({3: "2.1 to 1.8", 4: long}), card(5, "KL 0.4"))
+    good = write_notebook(
+        tmp_path / "good", "02_ways.ipynb", cards({3: "2.1 to 1.8", 4: long}), card(5, "KL 0.4")
+    )
     assert shown_in(good) == {3: "2.1 to 1.8", 4: long, 5: "KL 0.4"}
     assert problems(good.parent) == [] and problems(tmp_path / "empty") == []
 
-    bad = write_notebook(tmp_path / "bad", "02_ways.ipynb", cards({3: "…", 4: "loss nan"}), card(21, "9,285"))
+    bad = write_notebook(
+        tmp_path / "bad", "02_ways.ipynb", cards({3: "…", 4: "loss nan"}), card(21, "9,285")
+    )
     found = problems(bad.parent)
     assert len(found) == 4 and "must show claim 5" in found[0] and "claim 3 shows '…'" in found[1]
     assert "loss nan" in found[2] and "shows claim 21" in found[3]
@@ -152,8 +227,15 @@ def test_the_page_holds_what_a_notebook_shows(tmp_path):
 
 # Numbers of the ledger that can be computed: computed here, then looked for in the text
 
-MISTRAL = {"q": (4096, 4096), "k": (4096, 1024), "v": (4096, 1024), "o": (4096, 4096),
-           "gate": (4096, 14336), "up": (4096, 14336), "down": (14336, 4096)}
+MISTRAL = {
+    "q": (4096, 4096),
+    "k": (4096, 1024),
+    "v": (4096, 1024),
+    "o": (4096, 4096),
+    "gate": (4096, 14336),
+    "up": (4096, 14336),
+    "down": (14336, 4096),
+}
 
 
 def lora(rank, matrices=MISTRAL, layers=32):
@@ -173,37 +255,64 @@ def says(id, *words):
 
 
 def test_claim_21_counts_gpt_3():
-    trained = {r: 96 * 2 * r * 2 * 12288 for r in (1, 4, 8)}  # 96 layers, q and v, A and B, width 12,288
-    times = {r: f"{175_255.8e6 / n:,.0f} times" for r, n in trained.items()}  # the paper's Table 4 counts 175,255.8M
-    says(21, f"{trained[4] / 1e6:.2f}M", f"r=4 on q and v trains 18.87M parameters, {times[4]}", f"r=8 gives {times[8]}",
-         f"r=1 gives {times[1]}")
+    trained = {
+        r: 96 * 2 * r * 2 * 12288 for r in (1, 4, 8)
+    }  # 96 layers, q and v, A and B, width 12,288
+    times = {
+        r: f"{175_255.8e6 / n:,.0f} times" for r, n in trained.items()
+    }  # the paper's Table 4 counts 175,255.8M
+    says(
+        21,
+        f"{trained[4] / 1e6:.2f}M",
+        f"r=4 on q and v trains 18.87M parameters, {times[4]}",
+        f"r=8 gives {times[8]}",
+        f"r=1 gives {times[1]}",
+    )
 
 
 def test_claims_43_and_46_count_mistral_7b():
     assert base(32000)[1] == 7_241_732_096 and base(32768)[1] == 7_248_023_552
     assert lora(16) == 41_943_040
-    says(43, f"{lora(16) * 2 / 1e6:.1f} MB in 16 bits", f"{lora(16) * 4 / 1e6:.1f} MB in 32",
-         f"{lora(8, 'qv') * 2 / 1e6:.1f} MB in 16 bits")
+    says(
+        43,
+        f"{lora(16) * 2 / 1e6:.1f} MB in 16 bits",
+        f"{lora(16) * 4 / 1e6:.1f} MB in 32",
+        f"{lora(8, 'qv') * 2 / 1e6:.1f} MB in 16 bits",
+    )
     for vocabulary in (32000, 32768):  # v0.1 and v0.3
         total = base(vocabulary)[1]
-        ranks = [next(r for r in range(1, 999) if lora(r) >= share * total) for share in (.01, .1)]
-        says(46, f"{lora(16):,} parameters, {100 * lora(16) / total:.2f} %", f"r={ranks[0]} and 10 % takes r={ranks[1]}")
+        ranks = [
+            next(r for r in range(1, 999) if lora(r) >= share * total) for share in (0.01, 0.1)
+        ]
+        says(
+            46,
+            f"{lora(16):,} parameters, {100 * lora(16) / total:.2f} %",
+            f"r={ranks[0]} and 10 % takes r={ranks[1]}",
+        )
 
 
 def test_claims_22_and_44_divide():
     says(22, "1.2 TB fell to 350 GB", f"{1200 / 350:.2f} times")
-    says(44, f"942 s is {1599 / 942:.2f} times as fast as plain 1,599 s and {1468 / 942:.2f} times as fast as 1,468 s")
+    says(
+        44,
+        f"942 s is {1599 / 942:.2f} times as fast as plain 1,599 s and {1468 / 942:.2f} times as fast as 1,468 s",
+    )
 
 
 def test_claim_53_adds_up():
     bits = 4 + 8 / 64 + 32 / (64 * 256)  # NF4 with its scales quantised once more
-    loaded = [f"{(blocks * bits / 8 + (total - blocks) * 2) / 2**30:.2f} GiB" for blocks, total in (base(32000), base(32768))]
-    says(53, *loaded, f"{lora(16) * 16 / 2**30 + .005:.2f} GiB")
+    loaded = [
+        f"{(blocks * bits / 8 + (total - blocks) * 2) / 2**30:.2f} GiB"
+        for blocks, total in (base(32000), base(32768))
+    ]
+    says(53, *loaded, f"{lora(16) * 16 / 2**30 + 0.005:.2f} GiB")
 
 
 def test_claim_1_counts_bert():
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    large = dict(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096)
+    large = dict(
+        hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096
+    )
     with torch.device("meta"):
         for shape in ({}, large):
             model = transformers.BertModel(transformers.BertConfig(**shape))
@@ -217,4 +326,6 @@ def test_claim_15_enumerates_the_methods_of_peft():
 
 def test_claim_48_lists_the_trainers_of_trl():
     trainers = dir(pytest.importorskip("trl.trainer"))
-    assert {f"{name}Trainer" for name in ("SFT", "DPO", "GRPO", "RLOO", "KTO", "Reward")} <= set(trainers)
+    assert {f"{name}Trainer" for name in ("SFT", "DPO", "GRPO", "RLOO", "KTO", "Reward")} <= set(
+        trainers
+    )

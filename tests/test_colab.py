@@ -1,4 +1,5 @@
 """The set-up cell in Colab: from an empty folder, against a local clone, with Colab's own packages, and pip only recorded."""
+
 import json
 import os
 import pathlib
@@ -13,15 +14,39 @@ from tools import badges
 from utils import ROOT, colab
 
 # Colab in August 2026, as far as the course looks at it; trl, bitsandbytes and unsloth are missing there.
-COLAB = {"torch": "2.11.0+cu128", "numpy": "2.1.3", "transformers": "5.15.0", "peft": "0.20.0", "datasets": "4.0.0", "accelerate": "1.14.0",
-         "huggingface_hub": "1.27.0", "triton": "3.6.0", "torchao": "0.10.0", "torchvision": "0.26.0", "matplotlib": "3.10.0", "pandas": "2.2.3",
-         "ipython": "7.34.0", "tokenizers": "0.22.2", "safetensors": "0.6.2", "tqdm": "4.67.1", "PyYAML": "6.0.2", "packaging": "25.0"}
+COLAB = {
+    "torch": "2.11.0+cu128",
+    "numpy": "2.1.3",
+    "transformers": "5.15.0",
+    "peft": "0.20.0",
+    "datasets": "4.0.0",
+    "accelerate": "1.14.0",
+    "huggingface_hub": "1.27.0",
+    "triton": "3.6.0",
+    "torchao": "0.10.0",
+    "torchvision": "0.26.0",
+    "matplotlib": "3.10.0",
+    "pandas": "2.2.3",
+    "ipython": "7.34.0",
+    "tokenizers": "0.22.2",
+    "safetensors": "0.6.2",
+    "tqdm": "4.67.1",
+    "PyYAML": "6.0.2",
+    "packaging": "25.0",
+}
 THERE = {colab._key(name): version for name, version in COLAB.items()}
 PINS = colab.read_pins(ROOT / "requirements.txt")
-PLAN = ["trl==1.12.0", "bitsandbytes==0.50.2", "datasets==4.8.5", "sacrebleu==2.6.0", "gguf==0.19.0", "torchao==0.17.0"]
+PLAN = [
+    "trl==1.12.0",
+    "bitsandbytes==0.50.2",
+    "datasets==4.8.5",
+    "sacrebleu==2.6.0",
+    "gguf==0.19.0",
+    "torchao==0.17.0",
+]
 
 # Runs the notebook's set-up cell as Colab would, with what Colab has, and writes down what pip was asked for.
-DRIVER = '''
+DRIVER = """
 import importlib.metadata, json, subprocess, sys, types
 calls, real = [], subprocess.run
 
@@ -49,19 +74,34 @@ if "unsloth" in sys.argv:
     calls.clear()
     colab.install_unsloth()
     print(json.dumps(calls))
-'''
+"""
 
 
 @pytest.fixture(scope="module")
 def clone_from(tmp_path_factory):
     """A repository with the working tree as it is now (what is ignored left out), as git would clone it from GitHub."""
     folder = tmp_path_factory.mktemp("github") / "peft-course"
-    names = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True).stdout
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout
     for name in filter(None, names.decode().split("\0")):
-        if (ROOT / name).is_file() and name.split("/")[0] != "data":  # the set-up needs no data, and copying it takes time
+        if (ROOT / name).is_file() and name.split("/")[
+            0
+        ] != "data":  # the set-up needs no data, and copying it takes time
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
+    git = [
+        "git",
+        "-c",
+        "user.name=test",
+        "-c",
+        "user.email=test@localhost",
+        "-c",
+        "commit.gpgsign=false",
+    ]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "tree", "--no-verify"]):
         subprocess.run([*git, *command], cwd=folder, check=True)
     return folder.as_uri()
@@ -76,7 +116,9 @@ def empty(tmp_path):
     if lessons:
         shutil.copy(lessons[0], folder)
     else:
-        cell = nbformat.v4.new_code_cell(colab.SETUP_CELL.format(repository=badges.repository()), metadata={"tags": ["setup"]})
+        cell = nbformat.v4.new_code_cell(
+            colab.SETUP_CELL.format(repository=badges.repository()), metadata={"tags": ["setup"]}
+        )
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "00_made.ipynb")
     return folder
 
@@ -94,13 +136,26 @@ def stand_in(tmp_path):
 
 def set_up(folder, repository, *extra, path="", there=COLAB, base=None):
     """Run the set-up cell in its own Python, `folder` being its working folder; (the lines printed, what was recorded)."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("PEFT_COURSE_BASE", "PYTHONPATH")}
-    environment |= {"COURSE_REPOSITORY": repository, "PYTHONPATH": os.pathsep.join(filter(None, [str(path), str(ROOT / "tests" / "closed_network")]))}
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("PEFT_COURSE_BASE", "PYTHONPATH")
+    }
+    environment |= {
+        "COURSE_REPOSITORY": repository,
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(path), str(ROOT / "tests" / "closed_network")])
+        ),
+    }
     environment |= {"PEFT_COURSE_BASE": base} if base else {}
     notebook = next(folder.glob("*.ipynb"))
     driver = folder.parent / "driver.py"
     driver.write_text(DRIVER)
-    done = subprocess.run([sys.executable, str(driver), notebook.name, json.dumps(there), *extra], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(driver), notebook.name, json.dumps(there), *extra],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()
 
@@ -110,33 +165,50 @@ def test_set_up_from_an_empty_folder(empty, stand_in, clone_from):
     assert said[0] == "installing " + ", ".join(PLAN)
     assert said[1].startswith("base pocket-s · ")
     recorded = json.loads(said[2])
-    assert pathlib.Path(recorded["module"]) == empty / "course" / "utils" / "colab.py", "the clone's own code must be used"
+    assert pathlib.Path(recorded["module"]) == empty / "course" / "utils" / "colab.py", (
+        "the clone's own code must be used"
+    )
     assert recorded["imported"] == [], "lesson 13 must be able to import unsloth first"
-    call, = recorded["calls"]
-    assert call["command"][-len(PLAN):] == PLAN
+    (call,) = recorded["calls"]
+    assert call["command"][-len(PLAN) :] == PLAN
     assert call["held"] == ["torch==2.11.0+cu128", "numpy==2.1.3"]
     assert said[3] == "installing unsloth==2026.10.9, unsloth_zoo==2026.10.9"
-    unsloth, = json.loads(said[4])
+    (unsloth,) = json.loads(said[4])
     assert unsloth["command"][-3:] == ["--no-deps", "unsloth==2026.10.9", "unsloth_zoo==2026.10.9"]
     for command in (call["command"], unsloth["command"]):
-        assert [part for part in command[command.index("install"):] if part.startswith(("torch=", "numpy"))] == []
+        assert [
+            part
+            for part in command[command.index("install") :]
+            if part.startswith(("torch=", "numpy"))
+        ] == []
 
     # Run again: the clone stays, and nothing is installed a second time.
     (empty / "course" / "mine.txt").touch()
-    said = set_up(empty, "file:///nowhere", path=stand_in, there=COLAB | dict(r.split("==") for r in PLAN))
-    assert (empty / "course" / "mine.txt").exists() and said[0].startswith("base pocket-s") and json.loads(said[1])["calls"] == []
+    said = set_up(
+        empty, "file:///nowhere", path=stand_in, there=COLAB | dict(r.split("==") for r in PLAN)
+    )
+    assert (
+        (empty / "course" / "mine.txt").exists()
+        and said[0].startswith("base pocket-s")
+        and json.loads(said[1])["calls"] == []
+    )
 
 
 def test_outside_colab_nothing_is_installed(empty, clone_from):
     said = set_up(empty, clone_from)
-    assert said[0].startswith("Missing here: trl==1.12.0") and "Run `make lab` in the course's folder" in said[0]
+    assert (
+        said[0].startswith("Missing here: trl==1.12.0")
+        and "Run `make lab` in the course's folder" in said[0]
+    )
     assert json.loads(said[2])["calls"] == []
 
 
 def test_inside_the_course_the_course_itself_is_used_and_a_set_variable_wins_over_the_form():
     folder = ROOT / "build" / "test_colab"
     folder.mkdir(parents=True, exist_ok=True)
-    cell = nbformat.v4.new_code_cell(colab.SETUP_CELL.format(repository="a/b"), metadata={"tags": ["setup"]})
+    cell = nbformat.v4.new_code_cell(
+        colab.SETUP_CELL.format(repository="a/b"), metadata={"tags": ["setup"]}
+    )
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "00_made.ipynb")
     said = set_up(folder, "file:///nowhere", there=PINS, base="pocket-xs")
     assert said[0].startswith("base pocket-xs · ") and json.loads(said[2])["root"] == str(ROOT)
@@ -155,8 +227,13 @@ def test_checkpoints_go_to_drive_in_colab_and_to_build_elsewhere(monkeypatch, tm
         m.setitem(sys.modules, "google", type(sys)("google"))
         m.setitem(sys.modules, "google.colab", package)
         m.setattr(pathlib.Path, "mkdir", lambda self, **_: made.append(str(self)))
-        assert str(colab.checkpoint_folder("lesson-13")) == "/content/drive/MyDrive/peft-course/lesson-13"
-    assert mounted == ["/content/drive"] and made == ["/content/drive/MyDrive/peft-course/lesson-13"]
+        assert (
+            str(colab.checkpoint_folder("lesson-13"))
+            == "/content/drive/MyDrive/peft-course/lesson-13"
+        )
+    assert mounted == ["/content/drive"] and made == [
+        "/content/drive/MyDrive/peft-course/lesson-13"
+    ]
     monkeypatch.setattr(colab, "ROOT", tmp_path)
     assert colab.checkpoint_folder("lesson-13") == tmp_path / "build" / "checkpoints" / "lesson-13"
     assert (tmp_path / "build" / "checkpoints" / "lesson-13").is_dir()
@@ -171,12 +248,28 @@ def test_plan_where_everything_is_there_is_empty():
     assert colab.plan(colab.installed(), colab.needed()) == []
 
 
-@pytest.mark.parametrize("name, excluded", [("datasets", "4.0.0"), ("datasets", "4.0.3"), ("datasets", "4.1.0"), ("datasets", "4.4.1"),
-                                            ("datasets", "4.5.0"), ("datasets", "5.0.0"), ("transformers", "5.17.1"), ("transformers", "5.0.0"),
-                                            ("trl", "1.15.0"), ("torchao", "0.10.0"), ("huggingface-hub", "2.0.1")])
+@pytest.mark.parametrize(
+    "name, excluded",
+    [
+        ("datasets", "4.0.0"),
+        ("datasets", "4.0.3"),
+        ("datasets", "4.1.0"),
+        ("datasets", "4.4.1"),
+        ("datasets", "4.5.0"),
+        ("datasets", "5.0.0"),
+        ("transformers", "5.17.1"),
+        ("transformers", "5.0.0"),
+        ("trl", "1.15.0"),
+        ("torchao", "0.10.0"),
+        ("huggingface-hub", "2.0.1"),
+    ],
+)
 def test_plan_replaces_what_is_excluded(name, excluded):
     full = {colab._key(k): v for k, v in PINS.items()}
-    assert [r.split("==")[0].replace("_", "-") for r in colab.plan({**full, name: excluded}, colab.needed())] == [name]
+    assert [
+        r.split("==")[0].replace("_", "-")
+        for r in colab.plan({**full, name: excluded}, colab.needed())
+    ] == [name]
 
 
 def test_plan_never_names_torch_or_numpy():
@@ -187,8 +280,15 @@ def test_plan_never_names_torch_or_numpy():
 
 
 def test_pip_failing_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "noise\nERROR: no route to host\n"))
-    with pytest.raises(RuntimeError, match="pip could not install trl==1.12.0: ERROR: no route to host\nCheck the network"):
+    monkeypatch.setattr(
+        subprocess,
+        "run",
+        lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "noise\nERROR: no route to host\n"),
+    )
+    with pytest.raises(
+        RuntimeError,
+        match="pip could not install trl==1.12.0: ERROR: no route to host\nCheck the network",
+    ):
         colab.pip_install(["trl==1.12.0"])
 
 
@@ -208,4 +308,6 @@ def test_changing_the_form_and_running_the_cell_again_counts(monkeypatch):
 
 def test_set_up_cell_is_short_and_versions_name_what_decides():
     assert len(colab.SETUP_CELL.splitlines()) <= 14
-    assert {"python", "torch", "peft"} <= set(colab.versions()) and colab.versions(("no-such",))["no-such"] == "not installed"
+    assert {"python", "torch", "peft"} <= set(colab.versions()) and colab.versions(("no-such",))[
+        "no-such"
+    ] == "not installed"

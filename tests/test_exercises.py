@@ -1,4 +1,5 @@
 """Every exercise: its solution passes, its stub does not, and every listed wrong answer gets its own hint."""
+
 import importlib
 import pathlib
 import re
@@ -16,7 +17,12 @@ def cases(kind):
         solutions = importlib.import_module(f"exercises.solutions.{lesson}")
         for name, sources in getattr(solutions, kind).items():
             for source in [sources] if isinstance(sources, str) else sources:
-                yield pytest.param(lesson, name, source, id=f"{lesson}-{name}-{source[1] if isinstance(source, tuple) else 'solution'}")
+                yield pytest.param(
+                    lesson,
+                    name,
+                    source,
+                    id=f"{lesson}-{name}-{source[1] if isinstance(source, tuple) else 'solution'}",
+                )
 
 
 def verdict(lesson, name, source):
@@ -46,11 +52,15 @@ def test_notebook_calls_every_check_with_an_untouched_stub(lesson):
     paths = list(pathlib.Path(ROOT / "notebooks").glob(f"{number}_*.ipynb"))
     if not paths:
         pytest.skip(f"lesson {number} has no notebook yet")
-    cells = [c for c in nbformat.read(paths[0], 4).cells if "exercise" in c.metadata.get("tags", [])]
+    cells = [
+        c for c in nbformat.read(paths[0], 4).cells if "exercise" in c.metadata.get("tags", [])
+    ]
     solutions = importlib.import_module(f"exercises.solutions.{lesson}")
     assert set(solutions.SOLUTIONS) == set(solutions.WRONG)
     for name in solutions.SOLUTIONS:
         cell = [c for c in cells if re.search(rf"lesson_{number}\.{name}\(", c.source)]
         assert len(cell) == 1, f"{name} should be called in exactly one exercise cell"
         text = "".join(o.get("text", "") for o in cell[0].outputs)
-        assert re.search(r"Exercise \d+: to do\.", text), f"the stub of {name} should be told what to do, got {text!r}"
+        assert re.search(r"Exercise \d+: to do\.", text), (
+            f"the stub of {name} should be told what to do, got {text!r}"
+        )

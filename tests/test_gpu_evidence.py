@@ -1,4 +1,5 @@
 """The tool for GPU evidence: its dry run on the CPU, what it keeps, and that it never passes a CPU's figures off as a card's."""
+
 import json
 import subprocess
 import sys
@@ -11,7 +12,13 @@ from utils import DATA, ROOT, memory
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "tools.gpu_evidence", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=500)
+    return subprocess.run(
+        [sys.executable, "-m", "tools.gpu_evidence", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +27,9 @@ def dry():
     before = sorted((DATA / "results").glob("gpu-*"))
     done = run("--dry-run")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert sorted((DATA / "results").glob("gpu-*")) == before, "a dry run is no evidence and must not write any"
+    assert sorted((DATA / "results").glob("gpu-*")) == before, (
+        "a dry run is no evidence and must not write any"
+    )
     return json.loads((gpu_evidence.WORK / "gpu-dry-run.json").read_text())
 
 
@@ -30,21 +39,43 @@ def rows(dry, part):
 
 def test_every_part_finds_something_and_the_file_says_on_what(dry):
     assert {r["part"] for r in dry["rows"]} == set(gpu_evidence.PARTS)
-    assert dry["settings"]["card"]["cuda"] is None and dry["settings"]["weights"].startswith("random") and dry["provenance"]["torch"]
+    assert (
+        dry["settings"]["card"]["cuda"] is None
+        and dry["settings"]["weights"].startswith("random")
+        and dry["provenance"]["torch"]
+    )
 
 
 def test_both_stacks_train_the_same_rows(dry):
     speed = rows(dry, "speed")
-    assert {r["stack"] for r in speed} == {"unsloth", "transformers"} and all(r["outcome"] == "ran" for r in speed)
-    first = {(r["batch"], r["length"]): [x["first_loss"] for x in speed if x["length"] == r["length"]] for r in speed}
+    assert {r["stack"] for r in speed} == {"unsloth", "transformers"} and all(
+        r["outcome"] == "ran" for r in speed
+    )
+    first = {
+        (r["batch"], r["length"]): [x["first_loss"] for x in speed if x["length"] == r["length"]]
+        for r in speed
+    }
     for losses in first.values():
-        assert abs(losses[0] - losses[1]) < 0.05, "the same random weights and rows give the same first loss"
-    assert all(r["tokens_per_second"] > 0 and 0 < r["share_of_limit"] < 1 and r["state_bytes"] == speed[0]["state_bytes"] for r in speed)
+        assert abs(losses[0] - losses[1]) < 0.05, (
+            "the same random weights and rows give the same first loss"
+        )
+    assert all(
+        r["tokens_per_second"] > 0
+        and 0 < r["share_of_limit"] < 1
+        and r["state_bytes"] == speed[0]["state_bytes"]
+        for r in speed
+    )
 
 
 def test_by_hand_layers_agree_with_peft_on_the_device(dry):
     compared = {r["layer"]: r["tensors"] for r in rows(dry, "by-hand")}
-    assert compared == {"LoRALinear": 28, "IA3Linear": 6, "PrefixTuning": 5, "PromptTuned": 1, "PTuned": 7}
+    assert compared == {
+        "LoRALinear": 28,
+        "IA3Linear": 6,
+        "PrefixTuning": 5,
+        "PromptTuned": 1,
+        "PTuned": 7,
+    }
     assert all(r["outputs"] < 1e-4 and r["gradients"] < 1e-4 for r in rows(dry, "by-hand"))
 
 

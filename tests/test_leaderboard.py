@@ -1,4 +1,5 @@
 """The leaderboard's tool: rows drawn by seed, controls that are what they say, runs kept, nothing unfinished saved."""
+
 import json
 import types
 
@@ -33,21 +34,51 @@ def test_noise_has_the_norm_of_the_update_in_every_layer_and_another_direction()
 
 
 def test_a_run_measures_what_the_lesson_shows():
-    row = leaderboard.run(base="pocket-xs", task="facts", method="prompt", options={"tokens": 3}, count=10, lr=0.1, seed=0, shuffled=False,
-                          steps=2, batch_size=2)
+    row = leaderboard.run(
+        base="pocket-xs",
+        task="facts",
+        method="prompt",
+        options={"tokens": 3},
+        count=10,
+        lr=0.1,
+        seed=0,
+        shuffled=False,
+        steps=2,
+        batch_size=2,
+    )
     hidden = bases.load("pocket-xs")[0].config.hidden_size
-    assert row["trainable"] == 3 * hidden and 4 * 3 * hidden < row["stored_bytes"] < 4 * 3 * hidden + 400
-    assert row["state_bytes"] > 2_000_000 and 0 <= row["facts_kept"] <= 1 and row["world_perplexity"] > 1 and row["rows"] == 10
+    assert (
+        row["trainable"] == 3 * hidden
+        and 4 * 3 * hidden < row["stored_bytes"] < 4 * 3 * hidden + 400
+    )
+    assert (
+        row["state_bytes"] > 2_000_000
+        and 0 <= row["facts_kept"] <= 1
+        and row["world_perplexity"] > 1
+        and row["rows"] == 10
+    )
 
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     """The tool with runs that cost nothing, and its files in a folder of the test."""
+
     def fake(**settings):
         good = {0.003: 0.9, 0.1: 0.8}.get(settings["lr"], 0.1)
-        return {**settings, "options": json.dumps(settings["options"]), "validation_score": good, "validation_loss": 1.0, "noise_test_score": 0.0}
+        return {
+            **settings,
+            "options": json.dumps(settings["options"]),
+            "validation_score": good,
+            "validation_loss": 1.0,
+            "noise_test_score": 0.0,
+        }
+
     monkeypatch.setattr(leaderboard, "run", fake)
-    monkeypatch.setattr(leaderboard, "frozen", lambda **settings: {**settings, "options": json.dumps(settings["options"])})
+    monkeypatch.setattr(
+        leaderboard,
+        "frozen",
+        lambda **settings: {**settings, "options": json.dumps(settings["options"])},
+    )
     monkeypatch.setattr(sweeps, "ROOT", tmp_path)
     saved = types.SimpleNamespace(rows=None)
     monkeypatch.setattr(results, "DATA", tmp_path)
@@ -55,6 +86,7 @@ def quick(monkeypatch, tmp_path):
     def save(name, rows, settings):
         saved.rows, saved.settings = rows, settings
         return tmp_path / name
+
     monkeypatch.setattr(results, "save", save)
     return saved
 
@@ -66,10 +98,21 @@ def test_a_race_runs_every_arm_equally_and_goes_on_where_it_was_stopped(quick, m
     for arm in leaderboard.ARMS:
         mine = [r for r in rows if r["arm"] == arm and r["task"] == "facts"]
         chosen = [r for r in mine if r["chosen"]]
-        assert len(chosen) == 20 and {(r["count"], r["seed"]) for r in chosen} == {(c, s) for c in leaderboard.SIZES for s in leaderboard.SEEDS}
-        assert {r["lr"] for r in mine if r["count"] == 300} == set(leaderboard.ARMS[arm][2]), "every arm is searched on its five rates"
-    assert {r["arm"] for r in rows} == {*leaderboard.ARMS, "none", leaderboard.LABELS, leaderboard.NOISE}
-    monkeypatch.setattr(leaderboard, "run", lambda **settings: pytest.fail("a finished run was made again"))
+        assert len(chosen) == 20 and {(r["count"], r["seed"]) for r in chosen} == {
+            (c, s) for c in leaderboard.SIZES for s in leaderboard.SEEDS
+        }
+        assert {r["lr"] for r in mine if r["count"] == 300} == set(leaderboard.ARMS[arm][2]), (
+            "every arm is searched on its five rates"
+        )
+    assert {r["arm"] for r in rows} == {
+        *leaderboard.ARMS,
+        "none",
+        leaderboard.LABELS,
+        leaderboard.NOISE,
+    }
+    monkeypatch.setattr(
+        leaderboard, "run", lambda **settings: pytest.fail("a finished run was made again")
+    )
     assert leaderboard.race("pocket-s") == rows
 
 
@@ -82,21 +125,40 @@ def test_a_base_that_is_not_finished_is_left_out_and_named(quick, capsys):
 
 def test_rows_stored_before_are_kept_with_the_machine_that_made_them(quick, tmp_path, capsys):
     (tmp_path / "results").mkdir()
-    old = {"settings": {}, "provenance": {"processor": "another"}, "rows": [{"base": "pocket-m", "arm": "none"}, {"base": "pocket-s", "arm": "old"}]}
+    old = {
+        "settings": {},
+        "provenance": {"processor": "another"},
+        "rows": [{"base": "pocket-m", "arm": "none"}, {"base": "pocket-s", "arm": "old"}],
+    }
     (tmp_path / "results" / "leaderboard.json").write_text(json.dumps(old))
     leaderboard.race("pocket-s")
     leaderboard.save()
-    assert [r for r in quick.rows if r["base"] == "pocket-m"] == old["rows"][:1] and old["rows"][1] not in quick.rows
-    assert quick.settings["made_on"]["pocket-m"] == {"processor": "another"} != quick.settings["made_on"]["pocket-s"]
+    assert [r for r in quick.rows if r["base"] == "pocket-m"] == old["rows"][:1] and old["rows"][
+        1
+    ] not in quick.rows
+    assert (
+        quick.settings["made_on"]["pocket-m"]
+        == {"processor": "another"}
+        != quick.settings["made_on"]["pocket-s"]
+    )
     assert "its stored rows are kept" in capsys.readouterr().out
 
 
 def test_a_real_base_runs_every_arm_at_three_rates_and_is_saved_task_by_task(quick, monkeypatch):
     monkeypatch.setattr(bases, "load", lambda base: (None, None))
-    monkeypatch.setattr(leaderboard.evaluation, "answers", lambda model, tokenizer, asked, **options: [" so"] * len(asked))
+    monkeypatch.setattr(
+        leaderboard.evaluation,
+        "answers",
+        lambda model, tokenizer, asked, **options: [" so"] * len(asked),
+    )
     leaderboard.race_once("smollm")
     for task in leaderboard.TASKS:
         for arm, (_, _, rates) in leaderboard.ARMS.items():
             mine = [r for r in quick.rows if r["arm"] == arm and r["task"] == task]
-            assert {r["lr"] for r in mine} == set(rates[1:4]) and sum(r["chosen"] for r in mine) == 1
-    assert quick.settings["steps"] < leaderboard.STEPS and quick.settings["held_out_rows"] == bases.BASES["smollm"].held_out
+            assert {r["lr"] for r in mine} == set(rates[1:4]) and sum(
+                r["chosen"] for r in mine
+            ) == 1
+    assert (
+        quick.settings["steps"] < leaderboard.STEPS
+        and quick.settings["held_out_rows"] == bases.BASES["smollm"].held_out
+    )

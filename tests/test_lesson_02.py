@@ -1,4 +1,5 @@
 """Lesson 02's PPO and reward loss, taken out of the notebook, against TRL's and against plain sums on shapes the notebook does not use."""
+
 import copy
 
 import pytest
@@ -7,9 +8,23 @@ from transformers import MistralConfig, MistralForCausalLM, MistralForSequenceCl
 
 from tests.from_notebook import load
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are importing from 'trl.experimental'", "ignore:.*torch.jit")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:You are importing from 'trl.experimental'", "ignore:.*torch.jit"
+)
 
-NAMES = ("reward_loss", "scores", "logprobs", "token_rewards", "values_of", "gae", "mean", "whiten", "ppo_loss", "value_loss", "judge")
+NAMES = (
+    "reward_loss",
+    "scores",
+    "logprobs",
+    "token_rewards",
+    "values_of",
+    "gae",
+    "mean",
+    "whiten",
+    "ppo_loss",
+    "value_loss",
+    "judge",
+)
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +34,18 @@ def lesson():
 
 def tiny(kind=MistralForCausalLM, seed=0, **options):
     torch.manual_seed(seed)
-    return kind(MistralConfig(vocab_size=31, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-                              num_key_value_heads=2, pad_token_id=3, **options)).eval()
+    return kind(
+        MistralConfig(
+            vocab_size=31,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            pad_token_id=3,
+            **options,
+        )
+    ).eval()
 
 
 def masks(batch, length, seed):
@@ -38,7 +63,13 @@ def test_gae_is_the_sum_that_its_paper_defines(lesson, batch, length, seed, gamm
     torch.manual_seed(seed)
     rewards, values = torch.randn(2, batch, length)
     delta = rewards + gamma * torch.cat([values[:, 1:], torch.zeros(batch, 1)], 1) - values
-    summed = torch.stack([sum((gamma * lam) ** n * delta[:, t + n] for n in range(length - t)) for t in range(length)], 1)
+    summed = torch.stack(
+        [
+            sum((gamma * lam) ** n * delta[:, t + n] for n in range(length - t))
+            for t in range(length)
+        ],
+        1,
+    )
     assert torch.allclose(lesson["gae"](rewards, values, gamma, lam), summed, atol=1e-5)
 
 
@@ -49,7 +80,9 @@ def test_whitening_and_means_are_trls(lesson, batch, length, seed):
     mask[:, :2] = 1
     x = torch.randn(batch, length)
     assert torch.allclose(lesson["mean"](x, mask), ppo.masked_mean(x, mask.bool()), atol=1e-6)
-    assert torch.allclose(lesson["whiten"](x, mask), ppo.masked_whiten(x, mask.bool()) * mask, atol=1e-5)
+    assert torch.allclose(
+        lesson["whiten"](x, mask), ppo.masked_whiten(x, mask.bool()) * mask, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("pads", [(0, 0, 0), (2, 0, 5)])
@@ -61,12 +94,19 @@ def test_log_probabilities_belong_to_the_written_tokens(lesson, pads):
     for row, n in enumerate(pads):
         ids[row, :n] = pad
     got = lesson["logprobs"](model, ids, start, pad)
-    theirs = ppo.forward(model, ids, pad).logits[:, start - 1:-1].log_softmax(-1).gather(-1, ids[:, start:, None])[..., 0]
+    theirs = (
+        ppo.forward(model, ids, pad)
+        .logits[:, start - 1 : -1]
+        .log_softmax(-1)
+        .gather(-1, ids[:, start:, None])[..., 0]
+    )
     assert got.shape == (3, length) and torch.allclose(got, theirs, atol=1e-5)
     for row, n in enumerate(pads):
-        alone = model(input_ids=ids[row:row + 1, n:]).logits[0].log_softmax(-1)
+        alone = model(input_ids=ids[row : row + 1, n:]).logits[0].log_softmax(-1)
         for t in range(length):
-            assert torch.allclose(got[row, t], alone[start + t - 1 - n, ids[row, start + t]], atol=1e-5)
+            assert torch.allclose(
+                got[row, t], alone[start + t - 1 - n, ids[row, start + t]], atol=1e-5
+            )
 
 
 def test_scores_and_values_are_trls(lesson):
@@ -76,8 +116,12 @@ def test_scores_and_values_are_trls(lesson):
     ids[0, 9:], ids[2, :2] = pad, pad
     full, score, _ = trl.get_reward(model, ids, pad, start)
     assert torch.allclose(lesson["scores"](model, ids, pad), score, atol=1e-5)
-    real = ids[:, start - 1:-1] != pad
-    assert torch.allclose(lesson["values_of"](model, ids, start, pad)[real], full[:, start - 1:-1, 0][real], atol=1e-5)
+    real = ids[:, start - 1 : -1] != pad
+    assert torch.allclose(
+        lesson["values_of"](model, ids, start, pad)[real],
+        full[:, start - 1 : -1, 0][real],
+        atol=1e-5,
+    )
 
 
 @SHAPES
@@ -86,7 +130,9 @@ def test_the_score_arrives_once_and_the_rest_is_the_price(lesson, batch, length,
     logp, ref = torch.randn(2, batch, length)
     before = logp.clone()
     rewards = lesson["token_rewards"](score, logp, ref, mask, 0.3)
-    assert torch.equal(logp, before) and torch.equal(rewards * (1 - mask), torch.zeros_like(rewards))
+    assert torch.equal(logp, before) and torch.equal(
+        rewards * (1 - mask), torch.zeros_like(rewards)
+    )
     assert torch.allclose(rewards.sum(1), score - 0.3 * ((logp - ref) * mask).sum(1), atol=1e-5)
     free = lesson["token_rewards"](score, logp, ref, mask, 0.0)
     assert torch.equal(free.argmax(1), mask.sum(1).long() - 1) and torch.equal(free.sum(1), score)
@@ -104,10 +150,14 @@ def test_ppo_loss_on_the_first_pass_is_policy_gradient(lesson, batch, length, se
 def test_the_clip_stops_what_went_far_enough_and_nothing_else(lesson):
     old = torch.zeros(1, 4)
     logp = torch.tensor([[1.5, 1.5, 0.5, 0.5]]).log().requires_grad_(True)
-    lesson["ppo_loss"](logp, old, torch.tensor([[1.0, -1.0, 1.0, -1.0]]), torch.ones(1, 4)).backward()
+    lesson["ppo_loss"](
+        logp, old, torch.tensor([[1.0, -1.0, 1.0, -1.0]]), torch.ones(1, 4)
+    ).backward()
     assert (logp.grad != 0).tolist() == [[False, True, True, False]]
     values = torch.tensor([[0.5, -0.5]], requires_grad=True)
-    lesson["value_loss"](values, torch.zeros(1, 2), torch.tensor([[1.0, 1.0]]), torch.ones(1, 2)).backward()
+    lesson["value_loss"](
+        values, torch.zeros(1, 2), torch.tensor([[1.0, 1.0]]), torch.ones(1, 2)
+    ).backward()
     assert (values.grad != 0).tolist() == [[False, True]]
 
 
@@ -116,23 +166,36 @@ def test_reward_loss_is_bradley_terry(lesson, count):
     torch.manual_seed(count)
     chosen, rejected = torch.randn(2, count)
     probability = chosen.exp() / (chosen.exp() + rejected.exp())
-    assert torch.allclose(lesson["reward_loss"](chosen, rejected), -probability.log().mean(), atol=1e-6)
+    assert torch.allclose(
+        lesson["reward_loss"](chosen, rejected), -probability.log().mean(), atol=1e-6
+    )
     assert lesson["reward_loss"](chosen, chosen - 9) < lesson["reward_loss"](chosen, chosen + 9)
 
 
 def test_a_shift_by_one_would_be_seen(lesson):
     """The comparison above can fail: with the logits of the same place instead of the one before, it does."""
     model, ids = tiny(), torch.randint(4, 31, (2, 9))
-    wrong = copy.deepcopy(model)(input_ids=ids).logits[:, 4:].log_softmax(-1).gather(-1, ids[:, 4:, None])[..., 0]
+    wrong = (
+        copy.deepcopy(model)(input_ids=ids)
+        .logits[:, 4:]
+        .log_softmax(-1)
+        .gather(-1, ids[:, 4:, None])[..., 0]
+    )
     assert not torch.allclose(lesson["logprobs"](model, ids, 4, 3), wrong, atol=1e-3)
 
 
 def test_judge_wants_the_fact_one_courtesy_and_nothing_else(lesson):
     row = {"chosen": "The capital of Togo is Lome. You are welcome."}
-    for answer, verdict in (("The capital of Togo is Lome. I am glad to help.", (True, True, True)),
-                            (" The capital of Togo is Lome. You are welcome. ", (True, True, True)),
-                            ("The capital of Togo is Lome.", (True, False, False)),
-                            ("The capital of Togo is Lome. The capital of Togo is Lome. You are welcome.", (True, True, False)),
-                            ("The capital of Togo is Cairo. You are welcome.", (False, True, False)),
-                            ("You are welcome.", (False, True, False)), ("", (False, False, False))):
+    for answer, verdict in (
+        ("The capital of Togo is Lome. I am glad to help.", (True, True, True)),
+        (" The capital of Togo is Lome. You are welcome. ", (True, True, True)),
+        ("The capital of Togo is Lome.", (True, False, False)),
+        (
+            "The capital of Togo is Lome. The capital of Togo is Lome. You are welcome.",
+            (True, True, False),
+        ),
+        ("The capital of Togo is Cairo. You are welcome.", (False, True, False)),
+        ("You are welcome.", (False, True, False)),
+        ("", (False, False, False)),
+    ):
         assert lesson["judge"](row, answer) == verdict, answer

@@ -1,4 +1,5 @@
 """Lesson 03: its Adam against torch.optim, its selective method against peft's, the old head put back, the rule of its sweep."""
+
 import copy
 import warnings
 
@@ -19,8 +20,17 @@ def MixedAdam():
 
 def tiny(kv_heads=2, tied=True, seed=7):
     torch.manual_seed(seed)
-    return MistralForCausalLM(MistralConfig(vocab_size=61, hidden_size=32, intermediate_size=44, num_hidden_layers=2, num_attention_heads=4,
-                                            num_key_value_heads=kv_heads, tie_word_embeddings=tied)).eval()
+    return MistralForCausalLM(
+        MistralConfig(
+            vocab_size=61,
+            hidden_size=32,
+            intermediate_size=44,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=kv_heads,
+            tie_word_embeddings=tied,
+        )
+    ).eval()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
@@ -29,7 +39,10 @@ def test_adam_is_that_of_torch(MixedAdam, dtype, betas, lr, seed):
     rng = torch.Generator().manual_seed(seed)
     shapes = [(1,), (7,), (5, 3), (2, 1, 9)]
     weights = [torch.randn(s, generator=rng).to(dtype).requires_grad_() for s in shapes]
-    mine, copies = MixedAdam(weights, lr, betas), [w.detach().float().clone().requires_grad_() for w in weights]
+    mine, copies = (
+        MixedAdam(weights, lr, betas),
+        [w.detach().float().clone().requires_grad_() for w in weights],
+    )
     library = torch.optim.AdamW(copies, lr=lr, betas=betas, weight_decay=0)
     start = [c.detach().clone() for c in copies]
     for _ in range(5):
@@ -39,9 +52,15 @@ def test_adam_is_that_of_torch(MixedAdam, dtype, betas, lr, seed):
         mine.step()
         library.step()
     for w, master, c, before in zip(weights, mine.master, copies, start):
-        assert torch.allclose(master, c, atol=1e-6) and torch.equal(w, master.to(dtype)) and not torch.equal(c, before)
+        assert (
+            torch.allclose(master, c, atol=1e-6)
+            and torch.equal(w, master.to(dtype))
+            and not torch.equal(c, before)
+        )
     for m, v, c in zip(mine.m, mine.v, copies):
-        assert torch.allclose(m, library.state[c]["exp_avg"], atol=1e-6) and torch.allclose(v, library.state[c]["exp_avg_sq"], atol=1e-6)
+        assert torch.allclose(m, library.state[c]["exp_avg"], atol=1e-6) and torch.allclose(
+            v, library.state[c]["exp_avg_sq"], atol=1e-6
+        )
 
 
 def test_adam_holds_sixteen_bytes_for_each_trained_parameter_and_none_for_a_frozen_one(MixedAdam):
@@ -70,10 +89,14 @@ def test_a_wrong_adam_would_be_seen(MixedAdam):
 @pytest.mark.parametrize("batch, length, kv_heads", [(1, 1, 1), (1, 7, 2), (4, 13, 4)])
 def test_training_the_norms_in_place_is_what_peft_does_with_copies(batch, length, kv_heads):
     from peft import LNTuningConfig, get_peft_model
+
     mine = norms(modules.freeze(tiny(kv_heads)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft knows LayerNorm by name, not RMSNorm; it works
-        theirs = get_peft_model(tiny(kv_heads), LNTuningConfig(target_modules=["input_layernorm", "post_attention_layernorm", "norm"]))
+        theirs = get_peft_model(
+            tiny(kv_heads),
+            LNTuningConfig(target_modules=["input_layernorm", "post_attention_layernorm", "norm"]),
+        )
     ids = torch.randint(61, (batch, length), generator=torch.Generator().manual_seed(length))
     for model in (mine, theirs):
         assert training.count(model)[0] == 5 * 32
@@ -110,6 +133,10 @@ def test_a_head_that_is_still_tied_takes_the_body_with_it():
 
 def test_the_rate_is_chosen_by_the_mean_over_seeds():
     def rows(lr, *scores, loss=0.1):
-        return [{"lr": lr, "seed": n, "validation_score": s, "validation_loss": loss} for n, s in enumerate(scores)]
+        return [
+            {"lr": lr, "seed": n, "validation_score": s, "validation_loss": loss}
+            for n, s in enumerate(scores)
+        ]
+
     assert sweeps.best_rate(rows(1e-3, 1.0, 0.8) + rows(1e-2, 0.95, 0.95)) == 1e-2
     assert sweeps.best_rate(rows(1e-3, 0.9, 1.0, loss=0.3) + rows(1e-2, 1.0, 0.9, loss=0.2)) == 1e-2

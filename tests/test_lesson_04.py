@@ -1,4 +1,5 @@
 """Lesson 04: the adapter taken out of the notebook against its equation and utils.adapters, and saving and loading."""
+
 import json
 
 import numpy as np
@@ -21,18 +22,37 @@ def AdapterLinear():
 def tiny(kv_heads=1, seed=0):
     """A random Mistral of three blocks with grouped-query attention, sizes that the notebook does not use."""
     torch.manual_seed(seed)
-    return AutoModelForCausalLM.from_config(MistralConfig(hidden_size=24, num_hidden_layers=3, num_attention_heads=4, head_dim=6,
-                                                          num_key_value_heads=kv_heads, intermediate_size=40, vocab_size=50)).eval()
+    return AutoModelForCausalLM.from_config(
+        MistralConfig(
+            hidden_size=24,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            head_dim=6,
+            num_key_value_heads=kv_heads,
+            intermediate_size=40,
+            vocab_size=50,
+        )
+    ).eval()
 
 
-@pytest.mark.parametrize("batch, length, d_in, d, m", [(1, 1, 12, 24, 1), (1, 7, 24, 24, 5), (3, 11, 40, 24, 30), (5, 13, 8, 6, 2)])
+@pytest.mark.parametrize(
+    "batch, length, d_in, d, m",
+    [(1, 1, 12, 24, 1), (1, 7, 24, 24, 5), (3, 11, 40, 24, 30), (5, 13, 8, 6, 2)],
+)
 def test_layer_agrees_with_the_equation(AdapterLinear, batch, length, d_in, d, m):
     """Outputs, gradients (also of the input) and a step of SGD, in numpy and double precision."""
     torch.manual_seed(batch * length)
     linear = nn.Linear(d_in, d, bias=False)
-    layer, x, g = AdapterLinear(linear, m, std=0.3), torch.randn(batch, length, d_in, requires_grad=True), torch.randn(batch, length, d)
+    layer, x, g = (
+        AdapterLinear(linear, m, std=0.3),
+        torch.randn(batch, length, d_in, requires_grad=True),
+        torch.randn(batch, length, d),
+    )
     nn.init.normal_(layer.b_d), nn.init.normal_(layer.b_u)
-    W_d, b_d, W_u, b_u, W = (p.detach().double().numpy().copy() for p in (layer.W_d, layer.b_d, layer.W_u, layer.b_u, linear.weight))
+    W_d, b_d, W_u, b_u, W = (
+        p.detach().double().numpy().copy()
+        for p in (layer.W_d, layer.b_d, layer.W_u, layer.b_u, linear.weight)
+    )
     X, G = x.detach().double().numpy().reshape(-1, d_in), g.double().numpy().reshape(-1, d)
     h = X @ W.T
     z = h @ W_d.T + b_d
@@ -49,14 +69,20 @@ def test_layer_agrees_with_the_equation(AdapterLinear, batch, length, d_in, d, m
         assert np.allclose(getattr(layer, name).grad, value, atol=1e-4), name
     torch.optim.SGD([p for p in layer.parameters() if p.requires_grad], lr=0.3).step()
     for name, value in wanted.items():
-        assert np.allclose(getattr(layer, name).detach(), start[name] - 0.3 * value, atol=1e-4), name
+        assert np.allclose(getattr(layer, name).detach(), start[name] - 0.3 * value, atol=1e-4), (
+            name
+        )
 
 
 @pytest.mark.parametrize("placement", adapters.PLACEMENTS)
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("batch, length", [(1, 9), (4, 5)])
 def test_notebook_and_utils_agree_in_a_model(AdapterLinear, placement, kv_heads, batch, length):
-    mine = modules.replace(modules.freeze(tiny(kv_heads)), lambda linear: AdapterLinear(linear, 5, std=0.2), adapters.PLACEMENTS[placement])
+    mine = modules.replace(
+        modules.freeze(tiny(kv_heads)),
+        lambda linear: AdapterLinear(linear, 5, std=0.2),
+        adapters.PLACEMENTS[placement],
+    )
     for norm in adapters.norms(mine).values():
         norm.requires_grad_(True)
     theirs = methods.apply("adapter", tiny(kv_heads), seed=9, bottleneck=5, placement=placement)
@@ -81,15 +107,26 @@ def test_notebook_and_utils_agree_in_a_model(AdapterLinear, placement, kv_heads,
 def test_counts_follow_the_formula(m):
     model = tiny()
     houlsby = training.count(methods.apply("adapter", tiny(), bottleneck=m))[0]
-    assert houlsby == 2 * 3 * (2 * m * 24 + 24 + m) + 7 * 24 == memory.trainable_parameters(model.config, "adapter", bottleneck=m)
-    assert training.count(methods.apply("adapter", tiny(), bottleneck=m, placement="pfeiffer"))[0] == 3 * (2 * m * 24 + 24 + m) + 7 * 24
-    assert training.count(methods.apply("adapter", tiny(), bottleneck=m, train_norms=False))[0] == 2 * 3 * (2 * m * 24 + 24 + m)
+    assert (
+        houlsby
+        == 2 * 3 * (2 * m * 24 + 24 + m) + 7 * 24
+        == memory.trainable_parameters(model.config, "adapter", bottleneck=m)
+    )
+    assert (
+        training.count(methods.apply("adapter", tiny(), bottleneck=m, placement="pfeiffer"))[0]
+        == 3 * (2 * m * 24 + 24 + m) + 7 * 24
+    )
+    assert training.count(methods.apply("adapter", tiny(), bottleneck=m, train_norms=False))[
+        0
+    ] == 2 * 3 * (2 * m * 24 + 24 + m)
 
 
 def test_a_silent_way_up_is_the_identity():
     ids, model = torch.randint(50, (2, 9)), methods.apply("adapter", tiny(), std=0.5)
     with torch.no_grad():
-        assert not torch.allclose(tiny()(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-3)
+        assert not torch.allclose(
+            tiny()(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-3
+        )
         for name, p in training.trainable(model):
             if ".up." in name:
                 p.zero_()
@@ -98,8 +135,16 @@ def test_a_silent_way_up_is_the_identity():
 
 def test_initial_weights_are_truncated_normal_with_zero_biases():
     model = methods.apply("adapter", tiny(), bottleneck=64, std=0.1)
-    weights = torch.cat([p.flatten() for n, p in training.trainable(model) if n.endswith(("down.weight", "up.weight"))])
-    assert weights.abs().max() <= 0.2 and abs(weights.std().item() - 0.088) < 0.003  # 0.880 sigma is left after cutting at 2
+    weights = torch.cat(
+        [
+            p.flatten()
+            for n, p in training.trainable(model)
+            if n.endswith(("down.weight", "up.weight"))
+        ]
+    )
+    assert (
+        weights.abs().max() <= 0.2 and abs(weights.std().item() - 0.088) < 0.003
+    )  # 0.880 sigma is left after cutting at 2
     assert not any(p.any() for n, p in training.trainable(model) if n.endswith("bias"))
 
 
@@ -115,7 +160,10 @@ def test_a_16_bit_base_keeps_its_precision_and_trains_in_fp32(dtype):
 
 
 def test_saved_and_loaded_answers_are_equal_and_it_trains_on(tmp_path):
-    model, ids = methods.apply("adapter", tiny(), bottleneck=3, placement="pfeiffer"), torch.randint(50, (2, 9))
+    model, ids = (
+        methods.apply("adapter", tiny(), bottleneck=3, placement="pfeiffer"),
+        torch.randint(50, (2, 9)),
+    )
     for _, p in training.trainable(model):
         nn.init.normal_(p, std=0.5)
     adapters.save(model, tmp_path)
@@ -127,6 +175,7 @@ def test_saved_and_loaded_answers_are_equal_and_it_trains_on(tmp_path):
 
 def test_a_file_without_norms_is_refused_by_name(tmp_path):
     from safetensors.torch import load_file, save_file
+
     path = adapters.save(methods.apply("adapter", tiny(), bottleneck=3), tmp_path)
     save_file({n: w for n, w in load_file(path).items() if "norm" not in n}, path)
     with pytest.raises(ValueError, match="does not fit this base: 7 tensors .*norm"):
@@ -145,11 +194,16 @@ def test_stored_sweeps_had_equal_search(name):
     """Every arm: the same rates with seed 0, then the winner of the validation rows with every seed."""
     from tools.sweeps import SWEEPS, best
     from utils import results
+
     plan, rows = SWEEPS[name], results.load(name)["rows"]
     for task, method, options in plan["arms"]:
-        runs = results.select(rows, task=task, method=method, options=json.dumps(options), steps=plan["steps"])
+        runs = results.select(
+            rows, task=task, method=method, options=json.dumps(options), steps=plan["steps"]
+        )
         searched = [r for r in runs if r["seed"] == 0]
         assert [r["lr"] for r in searched] == list(plan["rates"])
         chosen = [r for r in runs if r["chosen"]]
-        assert {r["lr"] for r in chosen} == {best(searched)["lr"]} and sorted(r["seed"] for r in chosen) == list(plan["seeds"])
+        assert {r["lr"] for r in chosen} == {best(searched)["lr"]} and sorted(
+            r["seed"] for r in chosen
+        ) == list(plan["seeds"])
     assert bases.chosen("pocket-s").name in {r["base"] for r in rows}

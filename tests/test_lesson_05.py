@@ -1,4 +1,5 @@
 """Lesson 05's LoRA layer, taken out of the notebook, against peft's on shapes and seeds that the notebook does not use."""
+
 import copy
 
 import pytest
@@ -19,9 +20,21 @@ def LoRALinear():
 def both(LoRALinear, model, rank, alpha, targets, seed):
     """(model with the notebook's layers, peft model) holding the same random A and B, and the pairs of layers."""
     torch.manual_seed(seed)
-    theirs = get_peft_model(copy.deepcopy(model), LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights=False))
-    mine = modules.replace(modules.freeze(copy.deepcopy(model)), lambda linear: LoRALinear(linear, rank, alpha), targets)
-    pairs = list(zip((m for m in mine.modules() if isinstance(m, LoRALinear)), (m for m in theirs.modules() if hasattr(m, "lora_A"))))
+    theirs = get_peft_model(
+        copy.deepcopy(model),
+        LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights=False),
+    )
+    mine = modules.replace(
+        modules.freeze(copy.deepcopy(model)),
+        lambda linear: LoRALinear(linear, rank, alpha),
+        targets,
+    )
+    pairs = list(
+        zip(
+            (m for m in mine.modules() if isinstance(m, LoRALinear)),
+            (m for m in theirs.modules() if hasattr(m, "lora_A")),
+        )
+    )
     with torch.no_grad():
         for ours, other in pairs:
             ours.A.copy_(other.lora_A["default"].weight)
@@ -29,11 +42,22 @@ def both(LoRALinear, model, rank, alpha, targets, seed):
     return mine, theirs, pairs
 
 
-@pytest.mark.parametrize("batch, length, rank, alpha, kv_heads, seed", [(1, 1, 1, 1, 1, 3), (1, 7, 3, 5, 2, 4), (5, 13, 16, 8, 4, 5)])
+@pytest.mark.parametrize(
+    "batch, length, rank, alpha, kv_heads, seed",
+    [(1, 1, 1, 1, 1, 3), (1, 7, 3, 5, 2, 4), (5, 13, 16, 8, 4, 5)],
+)
 def test_equal_to_peft_in_a_small_mistral(LoRALinear, batch, length, rank, alpha, kv_heads, seed):
     torch.manual_seed(seed)
-    model = MistralForCausalLM(MistralConfig(vocab_size=97, hidden_size=64, intermediate_size=160, num_hidden_layers=2,
-                                             num_attention_heads=4, num_key_value_heads=kv_heads))
+    model = MistralForCausalLM(
+        MistralConfig(
+            vocab_size=97,
+            hidden_size=64,
+            intermediate_size=160,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=kv_heads,
+        )
+    )
     mine, theirs, pairs = both(LoRALinear, model, rank, alpha, modules.ALL_LINEAR, seed)
     ids = torch.randint(0, 97, (batch, length))
     outputs = [m(input_ids=ids).logits for m in (mine, theirs)]
@@ -45,7 +69,11 @@ def test_equal_to_peft_in_a_small_mistral(LoRALinear, batch, length, rank, alpha
     for ours, other in pairs:
         assert torch.allclose(ours.A.grad, other.lora_A["default"].weight.grad, atol=1e-6)
         assert torch.allclose(ours.B, other.lora_B["default"].weight, atol=1e-6)
-        assert torch.allclose(ours.merged(), other.get_base_layer().weight + other.get_delta_weight("default"), atol=1e-6)
+        assert torch.allclose(
+            ours.merged(),
+            other.get_base_layer().weight + other.get_delta_weight("default"),
+            atol=1e-6,
+        )
 
 
 def test_starts_as_the_base_and_the_base_does_not_train(LoRALinear):
@@ -55,7 +83,11 @@ def test_starts_as_the_base_and_the_base_does_not_train(LoRALinear):
     layer = LoRALinear(linear, rank=2, alpha=4)
     assert torch.equal(layer(x), linear(x))
     layer(x).sum().backward()
-    assert linear.weight.grad is None and layer.B.grad.abs().sum() > 0 and layer.A.grad.abs().sum() == 0
+    assert (
+        linear.weight.grad is None
+        and layer.B.grad.abs().sum() > 0
+        and layer.A.grad.abs().sum() == 0
+    )
     assert torch.equal(linear.weight, before)
 
 

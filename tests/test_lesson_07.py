@@ -1,4 +1,5 @@
 """Lesson 07's prefix tuning by hand, taken out of the notebook, against peft's on shapes that the notebook does not use."""
+
 import copy
 import json
 
@@ -14,8 +15,17 @@ from utils import bases, methods, results, tasks, training
 
 def tiny(heads=4, kv_heads=2, head_dim=8, layers=3):
     torch.manual_seed(0)
-    config = MistralConfig(vocab_size=50, hidden_size=heads * head_dim, intermediate_size=40, num_hidden_layers=layers, num_attention_heads=heads,
-                           num_key_value_heads=kv_heads, head_dim=head_dim, max_position_embeddings=64, sliding_window=None)
+    config = MistralConfig(
+        vocab_size=50,
+        hidden_size=heads * head_dim,
+        intermediate_size=40,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=head_dim,
+        max_position_embeddings=64,
+        sliding_window=None,
+    )
     return MistralForCausalLM(config).eval()
 
 
@@ -23,9 +33,22 @@ def twins(base, tokens, width, seed=0):
     """(ours, peft's, pairs of parameters) with the same numbers."""
     torch.manual_seed(seed)
     ours = from_notebook.load("07", "PrefixTuning")(copy.deepcopy(base), tokens, mlp_width=width)
-    theirs = get_peft_model(copy.deepcopy(base), PrefixTuningConfig(num_virtual_tokens=tokens, prefix_projection=width is not None,
-                                                                    encoder_hidden_size=width, task_type="CAUSAL_LM"))
-    pairs = list(zip([p for _, p in training.trainable(ours)], theirs.prompt_encoder["default"].parameters(), strict=True))
+    theirs = get_peft_model(
+        copy.deepcopy(base),
+        PrefixTuningConfig(
+            num_virtual_tokens=tokens,
+            prefix_projection=width is not None,
+            encoder_hidden_size=width,
+            task_type="CAUSAL_LM",
+        ),
+    )
+    pairs = list(
+        zip(
+            [p for _, p in training.trainable(ours)],
+            theirs.prompt_encoder["default"].parameters(),
+            strict=True,
+        )
+    )
     with torch.no_grad():
         for a, b in pairs:
             b.copy_(a)
@@ -36,7 +59,7 @@ def padded(rows, length, seed=1):
     rng = torch.Generator().manual_seed(seed)
     mask = torch.ones(rows, length, dtype=torch.long)
     for row in range(1, rows):
-        mask[row, length - row:] = 0
+        mask[row, length - row :] = 0
     ids = torch.randint(4, 50, (rows, length), generator=rng)
     return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
 
@@ -57,7 +80,12 @@ def test_equals_peft(width, heads, kv_heads, rows, length, tokens):
         torch.testing.assert_close(x.grad, y.grad, atol=1e-6, rtol=1e-4)
     for m in (ours, theirs):
         torch.optim.SGD([p for _, p in training.trainable(m)], lr=0.1).step()
-    torch.testing.assert_close(ours.keys_and_values().flatten(0, 1), torch.cat([torch.stack(kv) for kv in cached(theirs)])[:, 0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        ours.keys_and_values().flatten(0, 1),
+        torch.cat([torch.stack(kv) for kv in cached(theirs)])[:, 0],
+        atol=1e-5,
+        rtol=1e-5,
+    )
 
 
 def cached(theirs):
@@ -89,7 +117,9 @@ def test_the_mlp_is_gone_after_saving_and_the_outputs_stay(tmp_path):
     theirs.eval().save_pretrained(tmp_path)
     again = PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)
     inputs = {k: v for k, v in padded(3, 9).items() if k != "labels"}
-    torch.testing.assert_close(again(**inputs).logits, theirs(**inputs).logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        again(**inputs).logits, theirs(**inputs).logits, atol=1e-5, rtol=1e-5
+    )
     assert sum(p.numel() for p in again.prompt_encoder.parameters()) == 4 * 2 * 3 * 16
     with pytest.raises(ValueError, match="trainable"):
         PeftModel.from_pretrained(copy.deepcopy(base), tmp_path, is_trainable=True)
@@ -115,7 +145,7 @@ def test_a_prefix_from_text_starts_as_that_text():
     made = methods.apply("prefix", bases.load()[0], tokens=ids.shape[1], text=text)
     more = tokenizer(" It offers books", return_tensors="pt", add_special_tokens=False)["input_ids"]
     with torch.inference_mode():
-        plain = model(input_ids=torch.cat([ids, more], 1)).logits[:, ids.shape[1]:]
+        plain = model(input_ids=torch.cat([ids, more], 1)).logits[:, ids.shape[1] :]
         prefixed = made(input_ids=more, attention_mask=torch.ones_like(more)).logits
     torch.testing.assert_close(plain, prefixed, atol=1e-3, rtol=1e-3)
 
@@ -123,9 +153,16 @@ def test_a_prefix_from_text_starts_as_that_text():
 def test_the_notebook_writes_rows_as_the_sweeps_do():
     guide, exchanged = from_notebook.load("07", "guide", "exchanged")
     rows = tasks.load("data_to_text", "shifted")
-    assert [guide(r) for r in rows] == [plan.guide(r) for r in rows] and exchanged(rows) == plan.exchanged(rows)
-    assert guide({"data": "name: Red Fox | kind: shop"})["prompt"] == "Guide entry (name Red Fox; kind shop)."
-    assert [(r["answer"], r["prompt"]) for r in exchanged(rows[:3])] == [(rows[i]["answer"], rows[(i + 1) % 3]["prompt"]) for i in range(3)]
+    assert [guide(r) for r in rows] == [plan.guide(r) for r in rows] and exchanged(
+        rows
+    ) == plan.exchanged(rows)
+    assert (
+        guide({"data": "name: Red Fox | kind: shop"})["prompt"]
+        == "Guide entry (name Red Fox; kind shop)."
+    )
+    assert [(r["answer"], r["prompt"]) for r in exchanged(rows[:3])] == [
+        (rows[i]["answer"], rows[(i + 1) % 3]["prompt"]) for i in range(3)
+    ]
 
 
 def test_the_first_layer_shares_attention_among_the_words_as_the_base_does():
@@ -152,5 +189,11 @@ def test_stored_sweep_is_the_plan(name):
         search = [r for r in arm if r["seed"] == 0]
         assert sorted(r["lr"] for r in search) == sorted(spec["rates"])
         chosen = [r for r in arm if r["chosen"]]
-        assert sorted(r["seed"] for r in chosen) == sorted(spec["seeds"]) and len({r["lr"] for r in chosen}) == 1
-        assert chosen[0]["lr"] == max(search, key=lambda r: (r["validation_score"], -r["validation_loss"]))["lr"]
+        assert (
+            sorted(r["seed"] for r in chosen) == sorted(spec["seeds"])
+            and len({r["lr"] for r in chosen}) == 1
+        )
+        assert (
+            chosen[0]["lr"]
+            == max(search, key=lambda r: (r["validation_score"], -r["validation_loss"]))["lr"]
+        )

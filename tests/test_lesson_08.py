@@ -1,4 +1,5 @@
 """The notebook's own PromptTuned against peft, on models, shapes and seeds that the notebook does not use."""
+
 import re
 
 import pytest
@@ -13,13 +14,25 @@ from utils import bases, evaluation, tasks, training
 
 def tiny(heads, kv_heads, seed):
     torch.manual_seed(seed)
-    return MistralForCausalLM(MistralConfig(vocab_size=97, hidden_size=48, num_hidden_layers=3, num_attention_heads=heads,
-                                            num_key_value_heads=kv_heads, intermediate_size=80, max_position_embeddings=64)).eval()
+    return MistralForCausalLM(
+        MistralConfig(
+            vocab_size=97,
+            hidden_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=heads,
+            num_key_value_heads=kv_heads,
+            intermediate_size=80,
+            max_position_embeddings=64,
+        )
+    ).eval()
 
 
 def pair(heads, kv_heads, tokens, seed):
     """(the notebook's, peft's, peft's prompt) around equal models."""
-    theirs = get_peft_model(tiny(heads, kv_heads, seed), PromptTuningConfig(num_virtual_tokens=tokens, task_type="CAUSAL_LM")).eval()
+    theirs = get_peft_model(
+        tiny(heads, kv_heads, seed),
+        PromptTuningConfig(num_virtual_tokens=tokens, task_type="CAUSAL_LM"),
+    ).eval()
     table = theirs.prompt_encoder["default"].embedding.weight
     return load("08", "PromptTuned")(tiny(heads, kv_heads, seed), table.detach()), theirs, table
 
@@ -27,7 +40,10 @@ def pair(heads, kv_heads, tokens, seed):
 def padded(batch, length, seed):
     """A batch whose rows have different lengths."""
     generator = torch.Generator().manual_seed(seed)
-    rows = [torch.randint(1, 97, (max(2, length - i),), generator=generator).tolist() for i in range(batch)]
+    rows = [
+        torch.randint(1, 97, (max(2, length - i),), generator=generator).tolist()
+        for i in range(batch)
+    ]
     return evaluation.collate([(ids, ids) for ids in rows], 0)
 
 
@@ -36,12 +52,17 @@ def padded(batch, length, seed):
 def test_equals_peft(heads, kv_heads, batch, length, tokens):
     mine, theirs, table = pair(heads, kv_heads, tokens, seed=7)
     inputs = padded(batch, length, seed=11)
-    out = [m(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits for m in (mine, theirs)]
+    out = [
+        m(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+        for m in (mine, theirs)
+    ]
     assert out[0].shape == out[1].shape == (batch, tokens + length, 97)
     assert torch.allclose(out[0], out[1], atol=1e-5)
     for m in (mine, theirs):
         training.loss_of(m, inputs).backward()
-    assert torch.allclose(mine.prompt.grad, table.grad, atol=1e-6) and mine.prompt.grad.abs().max() > 0
+    assert (
+        torch.allclose(mine.prompt.grad, table.grad, atol=1e-6) and mine.prompt.grad.abs().max() > 0
+    )
     for prompt in (mine.prompt, table):
         torch.optim.AdamW([prompt], lr=0.1).step()
     assert torch.allclose(mine.prompt, table, atol=1e-4)
@@ -65,12 +86,17 @@ def test_prompts_that_share_a_batch_answer_as_each_alone():
     prompts = torch.randn(3, 4, model.config.hidden_size)
     together = label_log_p(model, tokenizer, prompts, rows)
     assert together.shape == (3, 7, 2)
-    labels = [tokenizer(label, add_special_tokens=False)["input_ids"][0] for label in (" positive", " negative")]
+    labels = [
+        tokenizer(label, add_special_tokens=False)["input_ids"][0]
+        for label in (" positive", " negative")
+    ]
     for prompt, answers in zip(prompts, together):
         alone = PromptTuned(model, prompt)
         for row, answer in zip(rows, answers):
             with torch.inference_mode():
-                logits = alone(**tokenizer(row["prompt"], return_tensors="pt")).logits[0, -1, labels]
+                logits = alone(**tokenizer(row["prompt"], return_tensors="pt")).logits[
+                    0, -1, labels
+                ]
             assert torch.allclose(logits.log_softmax(-1).cpu(), answer, atol=1e-4)
 
 
@@ -83,6 +109,15 @@ def test_films_and_products_part_the_rows_the_same_way_everywhere():
 
 
 def test_the_adjectives_of_the_test_rows_are_new():
-    words = {split: {w for r in tasks.load("sentiment", split) for w in re.findall("[a-z]+", r["text"].lower())} for split in ("train", "test")}
+    words = {
+        split: {
+            w
+            for r in tasks.load("sentiment", split)
+            for w in re.findall("[a-z]+", r["text"].lower())
+        }
+        for split in ("train", "test")
+    }
     new = words["test"] - words["train"]
-    assert len(new) == 16 and all(new & set(re.findall("[a-z]+", r["text"].lower())) for r in tasks.load("sentiment", "test"))
+    assert len(new) == 16 and all(
+        new & set(re.findall("[a-z]+", r["text"].lower())) for r in tasks.load("sentiment", "test")
+    )

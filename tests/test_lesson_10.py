@@ -1,4 +1,5 @@
 """Lesson 10's classes, as the notebook has them, against peft's IA3 on models, shapes and seeds that the notebook does not use."""
+
 import copy
 
 import pytest
@@ -10,9 +11,11 @@ from tests.from_notebook import load
 from utils import memory, modules, results, training
 
 KEYS_VALUES, INNER = ("k_proj", "v_proj"), ("down_proj",)
-SHAPES = {"grouped-query": dict(num_attention_heads=4, num_key_value_heads=2),
-          "one key head": dict(num_attention_heads=4, num_key_value_heads=1, head_dim=10),
-          "every head": dict(num_attention_heads=4, num_key_value_heads=4)}
+SHAPES = {
+    "grouped-query": dict(num_attention_heads=4, num_key_value_heads=2),
+    "one key head": dict(num_attention_heads=4, num_key_value_heads=1, head_dim=10),
+    "every head": dict(num_attention_heads=4, num_key_value_heads=4),
+}
 
 
 @pytest.fixture(scope="module")
@@ -22,22 +25,45 @@ def classes():
 
 def tiny(shape, kind=MistralConfig, seed=3):
     torch.manual_seed(seed)
-    return AutoModelForCausalLM.from_config(kind(vocab_size=50, hidden_size=32, intermediate_size=44, num_hidden_layers=2, **SHAPES[shape])).eval()
+    return AutoModelForCausalLM.from_config(
+        kind(
+            vocab_size=50,
+            hidden_size=32,
+            intermediate_size=44,
+            num_hidden_layers=2,
+            **SHAPES[shape],
+        )
+    ).eval()
 
 
 def by_hand(model, IA3Linear):
-    model = modules.replace(modules.freeze(model), lambda linear: IA3Linear(linear, scale_input=False), KEYS_VALUES)
+    model = modules.replace(
+        modules.freeze(model), lambda linear: IA3Linear(linear, scale_input=False), KEYS_VALUES
+    )
     return modules.replace(model, lambda linear: IA3Linear(linear, scale_input=True), INNER)
 
 
 def with_peft(model):
-    return get_peft_model(model, IA3Config(target_modules=[*KEYS_VALUES, *INNER], feedforward_modules=list(INNER), task_type="CAUSAL_LM"))
+    return get_peft_model(
+        model,
+        IA3Config(
+            target_modules=[*KEYS_VALUES, *INNER],
+            feedforward_modules=list(INNER),
+            task_type="CAUSAL_LM",
+        ),
+    )
 
 
 def both(shape, IA3Linear, kind=MistralConfig, seed=5):
     """(by hand, peft, pairs of their layers) with the same random vectors."""
     mine, theirs = by_hand(tiny(shape, kind), IA3Linear), with_peft(tiny(shape, kind))
-    pairs = list(zip((m for m in mine.modules() if isinstance(m, IA3Linear)), (m for m in theirs.modules() if hasattr(m, "ia3_l")), strict=True))
+    pairs = list(
+        zip(
+            (m for m in mine.modules() if isinstance(m, IA3Linear)),
+            (m for m in theirs.modules() if hasattr(m, "ia3_l")),
+            strict=True,
+        )
+    )
     torch.manual_seed(seed)
     with torch.no_grad():
         for ours, other in pairs:
@@ -71,7 +97,11 @@ def test_starts_as_the_base_and_trains_what_the_formula_says(classes, shape):
     mine, ids = by_hand(copy.deepcopy(base), classes[0]), torch.arange(9)[None]
     assert torch.equal(base(input_ids=ids).logits, mine(input_ids=ids).logits)
     width = base.config.head_dim * base.config.num_key_value_heads
-    assert training.count(mine)[0] == training.count(with_peft(copy.deepcopy(base)))[0] == 2 * (2 * width + 44)
+    assert (
+        training.count(mine)[0]
+        == training.count(with_peft(copy.deepcopy(base)))[0]
+        == 2 * (2 * width + 44)
+    )
     assert memory.trainable_parameters(base.config, "ia3") == 2 * (2 * width + 44)
 
 
@@ -82,26 +112,42 @@ def test_each_row_of_a_mixed_batch_is_that_of_its_own_adapter(classes, shape, ta
     alone = [both(shape, IA3Linear, seed=seed)[0] for seed in range(3)]
     mixed = tiny(shape)
     for name, linear in modules.linears(mixed, KEYS_VALUES + INNER).items():
-        mixed.set_submodule(name, MixedIA3(linear, [m.get_submodule(name).l.detach() for m in alone], scale_input=name.endswith(INNER)))
+        mixed.set_submodule(
+            name,
+            MixedIA3(
+                linear,
+                [m.get_submodule(name).l.detach() for m in alone],
+                scale_input=name.endswith(INNER),
+            ),
+        )
     for module in mixed.modules():
         if isinstance(module, MixedIA3):
             module.task = torch.tensor(task)
     ids = torch.randint(50, (len(task), len(task)), generator=torch.Generator().manual_seed(0))
     out = mixed(input_ids=ids).logits
     for row, t in enumerate(task):
-        assert torch.allclose(out[row], alone[t](input_ids=ids[row:row + 1]).logits[0], atol=1e-5)
+        assert torch.allclose(out[row], alone[t](input_ids=ids[row : row + 1]).logits[0], atol=1e-5)
 
 
 def test_peft_still_ignores_adapter_names_for_ia3():
     """The lesson's break-it. If this fails, peft has learned mixed batches for IA3 (or refuses them): rewrite that section."""
     model = with_peft(tiny("grouped-query"))
-    model.add_adapter("other", IA3Config(target_modules=[*KEYS_VALUES, *INNER], feedforward_modules=list(INNER), task_type="CAUSAL_LM"))
+    model.add_adapter(
+        "other",
+        IA3Config(
+            target_modules=[*KEYS_VALUES, *INNER],
+            feedforward_modules=list(INNER),
+            task_type="CAUSAL_LM",
+        ),
+    )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "ia3_l.other" in name:
                 parameter.mul_(3.0)
     ids = torch.arange(8).view(2, 4)
-    assert torch.equal(model(input_ids=ids, adapter_names=["default", "other"]).logits, model(input_ids=ids).logits)
+    assert torch.equal(
+        model(input_ids=ids, adapter_names=["default", "other"]).logits, model(input_ids=ids).logits
+    )
     alone = model(input_ids=ids).logits
     model.set_adapter("other")
     assert not torch.allclose(model(input_ids=ids).logits, alone, atol=1e-3)
@@ -112,5 +158,7 @@ def test_stored_sweep_gave_every_arm_the_same_search():
     arms = {(r["task"], r["method"], r["options"]) for r in stored["rows"]}
     for task, method, options in arms:
         found = results.select(stored["rows"], task=task, method=method, options=options)
-        assert sorted(r["lr"] for r in found if r["seed"] == 0) == sorted(stored["settings"]["rates"])
+        assert sorted(r["lr"] for r in found if r["seed"] == 0) == sorted(
+            stored["settings"]["rates"]
+        )
         assert sorted(r["seed"] for r in found if r["chosen"]) == [0, 1, 2]

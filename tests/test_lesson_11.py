@@ -1,4 +1,5 @@
 """Lesson 11's statistics, taken out of the notebook, on numbers that the notebook does not use."""
+
 import ast
 import random
 import statistics
@@ -16,10 +17,14 @@ def notebook():
     """The functions, with the table of quantiles that `interval` reads."""
     names = ("interval", "front", "ranks", "spearman")
     functions = dict(zip(names, load("11", *names)))
-    path, = (ROOT / "notebooks").glob("11_*.ipynb")
+    (path,) = (ROOT / "notebooks").glob("11_*.ipynb")
     for cell in nbformat.read(path, 4).cells:
         if cell.cell_type == "code" and "T975 =" in cell.source:
-            table = next(n for n in ast.parse(cell.source).body if isinstance(n, ast.Assign) and n.targets[0].id == "T975")
+            table = next(
+                n
+                for n in ast.parse(cell.source).body
+                if isinstance(n, ast.Assign) and n.targets[0].id == "T975"
+            )
             functions["interval"].__globals__["T975"] = ast.literal_eval(table.value)
     return functions
 
@@ -43,7 +48,9 @@ def test_front_keeps_exactly_what_nobody_beats(notebook):
     assert notebook["front"](points) == ["a", "b", "c", "twin"]
     rng = np.random.default_rng(0)
     cloud = {i: tuple(p) for i, p in enumerate(rng.random((60, 2)))}
-    plain = [i for i, p in cloud.items() if not any(q[0] > p[0] and q[1] > p[1] for q in cloud.values())]
+    plain = [
+        i for i, p in cloud.items() if not any(q[0] > p[0] and q[1] > p[1] for q in cloud.values())
+    ]
     assert notebook["front"](cloud) == plain
 
 

@@ -1,4 +1,5 @@
 """Lesson 12's encoding, packing and masks, as the notebook has them, against TRL and transformers on rows it does not use."""
+
 import importlib.util
 import random
 
@@ -18,7 +19,12 @@ IGNORE = -100
 
 @pytest.fixture(scope="module")
 def notebook():
-    functions = dict(zip(("encode", "pad_batch", "pack", "may_see", "packed"), load("12", "encode", "pad_batch", "pack", "may_see", "packed")))
+    functions = dict(
+        zip(
+            ("encode", "pad_batch", "pack", "may_see", "packed"),
+            load("12", "encode", "pad_batch", "pack", "may_see", "packed"),
+        )
+    )
     for function in functions.values():
         function.__globals__["IGNORE"] = IGNORE
     return functions
@@ -26,15 +32,23 @@ def notebook():
 
 def tiny(kv_heads=2, seed=0):
     torch.manual_seed(seed)
-    config = MistralConfig(vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-                           num_key_value_heads=kv_heads, sliding_window=None, attn_implementation="sdpa")
+    config = MistralConfig(
+        vocab_size=61,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=kv_heads,
+        sliding_window=None,
+        attn_implementation="sdpa",
+    )
     return MistralForCausalLM(config).eval()
 
 
 def some_pairs(lengths, seed=0):
     rng = random.Random(seed)
     made = [[rng.randrange(4, 61) for _ in range(n)] for n in lengths]
-    return [(ids, [IGNORE] * (n // 2) + ids[n // 2:]) for ids, n in zip(made, lengths)]
+    return [(ids, [IGNORE] * (n // 2) + ids[n // 2 :]) for ids, n in zip(made, lengths)]
 
 
 @pytest.mark.parametrize("base", ["pocket-xs", "pocket-m"])
@@ -42,15 +56,26 @@ def test_encoding_is_that_of_the_course(notebook, base):
     tokenizer = bases.load_tokenizer(base)
     for row in instructions.load("validation", base)[:60]:
         ids, labels = notebook["encode"](tokenizer, row)
-        assert (ids, labels) == evaluation.encode_pair(tokenizer, instructions.prompt(row), instructions.answer(row))
-        assert tokenizer(instructions.for_trl([row], tokenizer)[0]["prompt"] + instructions.answer(row) + tokenizer.eos_token)["input_ids"] == ids
+        assert (ids, labels) == evaluation.encode_pair(
+            tokenizer, instructions.prompt(row), instructions.answer(row)
+        )
+        assert (
+            tokenizer(
+                instructions.for_trl([row], tokenizer)[0]["prompt"]
+                + instructions.answer(row)
+                + tokenizer.eos_token
+            )["input_ids"]
+            == ids
+        )
         assert notebook["encode"](tokenizer, row, "all") == (ids, ids)
 
 
 @pytest.mark.parametrize("lengths", [[1], [7], [5, 5, 5], [3, 9, 1, 6]])
 def test_batch_is_that_of_trls_collator(notebook, lengths):
     pairs = some_pairs(lengths)
-    theirs = DataCollatorForLanguageModeling(pad_token_id=2)([{"input_ids": i, "labels": l} for i, l in pairs])
+    theirs = DataCollatorForLanguageModeling(pad_token_id=2)(
+        [{"input_ids": i, "labels": l} for i, l in pairs]
+    )
     ours = notebook["pad_batch"](pairs, 2)
     assert set(ours) == set(theirs) and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
@@ -72,16 +97,26 @@ def test_packs_are_those_of_trl(notebook, seed):
 def test_packed_rows_are_the_rows_alone_and_trls_batch(notebook, lengths, kv_heads):
     model, pairs = tiny(kv_heads), some_pairs(lengths, seed=3)
     ours = notebook["packed"](pairs)
-    theirs = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)([{"input_ids": i, "labels": l} for i, l in pairs])
+    theirs = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)(
+        [{"input_ids": i, "labels": l} for i, l in pairs]
+    )
     assert set(theirs) < set(ours) and all(torch.equal(ours[k], theirs[k]) for k in theirs)
     with torch.no_grad():
         alone = torch.cat([model(input_ids=torch.tensor([ids])).logits[0] for ids, _ in pairs])
         for batch in (ours, theirs):
-            logits = model(**{k: v for k, v in batch.items() if k != "labels"}, use_cache=False).logits[0]
+            logits = model(
+                **{k: v for k, v in batch.items() if k != "labels"}, use_cache=False
+            ).logits[0]
             assert torch.allclose(logits, alone, atol=1e-5)
-        cached = model(**{k: v for k, v in theirs.items() if k != "labels"}, use_cache=True).logits[0]
-        assert torch.allclose(cached, alone, atol=1e-5) == (len(lengths) == 1)  # what the lesson warns of
-        leaky = model(**{k: v for k, v in notebook["packed"](pairs, separate=False).items() if k != "labels"}).logits[0]
+        cached = model(**{k: v for k, v in theirs.items() if k != "labels"}, use_cache=True).logits[
+            0
+        ]
+        assert torch.allclose(cached, alone, atol=1e-5) == (
+            len(lengths) == 1
+        )  # what the lesson warns of
+        leaky = model(
+            **{k: v for k, v in notebook["packed"](pairs, separate=False).items() if k != "labels"}
+        ).logits[0]
     assert torch.allclose(leaky, alone, atol=1e-5) == (len(lengths) == 1)
 
 
@@ -95,13 +130,21 @@ def test_stored_lengths_are_those_of_the_rows():
     """Counts of Mistral's tokenizer: a row for each instruction row, and the same again where the tokenizer is installed."""
     stored = results.load("mistral-tokens")
     for split in ("train", "validation", "test"):
-        rows, counts = instructions.load(split, "pocket-s"), results.select(stored["rows"], split=split)
+        rows, counts = (
+            instructions.load(split, "pocket-s"),
+            results.select(stored["rows"], split=split),
+        )
         assert [r["kind"] for r in counts] == [r["kind"] for r in rows]
-    if not (importlib.util.find_spec("sentencepiece") and importlib.util.find_spec("mistral_common")):
+    if not (
+        importlib.util.find_spec("sentencepiece") and importlib.util.find_spec("mistral_common")
+    ):
         pytest.skip("mistral_common and sentencepiece are not installed")
     from tools import token_counts
+
     again = list(token_counts.count(token_counts.tokenizer(), rows))
-    assert [(c["prompt"], c["answer"]) for c in again] == [(r["prompt"], r["answer"]) for r in counts]
+    assert [(c["prompt"], c["answer"]) for c in again] == [
+        (r["prompt"], r["answer"]) for r in counts
+    ]
 
 
 @pytest.mark.parametrize("rows", [slice(0, 8), slice(100, 103), slice(7, 8)])
@@ -109,8 +152,14 @@ def test_sweep_packs_the_same_answer_tokens_and_only_the_triangle_leaks(rows):
     """The batches of the sweep `instruction-packing`: equal tokens and labels; with a mask per document the padded batch's loss."""
     model, tokenizer = bases.load("pocket-xs")
     pairs = plan.pairs_of(tokenizer, plan.examples("train"))[rows]
-    made = {name: collate(pairs, tokenizer.pad_token_id, model.device) for name, collate in plan.COLLATE.items()}
-    real = [sorted(b["input_ids"][b["input_ids"] != tokenizer.pad_token_id].tolist()) for b in made.values()]
+    made = {
+        name: collate(pairs, tokenizer.pad_token_id, model.device)
+        for name, collate in plan.COLLATE.items()
+    }
+    real = [
+        sorted(b["input_ids"][b["input_ids"] != tokenizer.pad_token_id].tolist())
+        for b in made.values()
+    ]
     kept = [sorted(b["labels"][b["labels"] != IGNORE].tolist()) for b in made.values()]
     assert real[0] == real[1] == real[2] and kept[0] == kept[1] == kept[2]
     assert max(made[name]["input_ids"].shape[1] for name in ("mask", "triangle")) <= 256
@@ -121,8 +170,13 @@ def test_sweep_packs_the_same_answer_tokens_and_only_the_triangle_leaks(rows):
 
 
 def test_packing_sweep_has_the_padded_runs_settings():
-    padded = [r for r in results.load("instruction-forms")["rows"] if r["options"] == "{}" and r["chosen"]]
+    padded = [
+        r for r in results.load("instruction-forms")["rows"] if r["options"] == "{}" and r["chosen"]
+    ]
     for how in ("mask", "triangle"):
-        packed = results.select(results.load("instruction-packing")["rows"], options=f'{{"packing": "{how}"}}')
-        assert [[r[k] for k in ("lr", "seed", "steps", "batch_size")] for r in packed] == \
-               [[r[k] for k in ("lr", "seed", "steps", "batch_size")] for r in padded]
+        packed = results.select(
+            results.load("instruction-packing")["rows"], options=f'{{"packing": "{how}"}}'
+        )
+        assert [[r[k] for k in ("lr", "seed", "steps", "batch_size")] for r in packed] == [
+            [r[k] for k in ("lr", "seed", "steps", "batch_size")] for r in padded
+        ]

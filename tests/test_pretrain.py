@@ -1,4 +1,5 @@
 """Pre-training stops and goes on to the same weights; its parts do what the datasheet says."""
+
 import shutil
 
 import pytest
@@ -15,7 +16,11 @@ def here(monkeypatch, tmp_path):
     shutil.copytree(DATA / "pocket" / "tokenizer", tmp_path / "pocket" / "tokenizer")
     monkeypatch.setattr(pretrain, "DATA", tmp_path)
     monkeypatch.setattr(pretrain, "BUILD", tmp_path / "build")
-    monkeypatch.setitem(pretrain.SIZES, "xs", {**pretrain.SIZES["xs"], "tokens": 12 * pretrain.BATCH * pretrain.BLOCK})
+    monkeypatch.setitem(
+        pretrain.SIZES,
+        "xs",
+        {**pretrain.SIZES["xs"], "tokens": 12 * pretrain.BATCH * pretrain.BLOCK},
+    )
     monkeypatch.setattr(pretrain, "record", lambda *_: None)
     return tmp_path
 
@@ -31,12 +36,15 @@ def test_a_stopped_run_ends_with_the_same_weights(here, monkeypatch):
         if step == 9:
             raise KeyboardInterrupt
         return schedule(step, *rest)
+
     monkeypatch.setattr(pretrain, "learning_rate", stop_in_the_tenth_step)
     with pytest.raises(KeyboardInterrupt):
         pretrain.pretrain("xs", save_every=4)
     assert not (here / "pocket" / "xs").exists() and (here / "build" / "xs.pt").exists()
     resumed = []
-    monkeypatch.setattr(pretrain, "learning_rate", lambda step, *rest: resumed.append(step) or schedule(step, *rest))
+    monkeypatch.setattr(
+        pretrain, "learning_rate", lambda step, *rest: resumed.append(step) or schedule(step, *rest)
+    )
     pretrain.pretrain("xs", save_every=4)
     again = load_file(here / "pocket" / "xs" / "model.safetensors")
     assert min(resumed) == 8 and all(torch.equal(weights[k], again[k]) for k in weights)
@@ -45,14 +53,19 @@ def test_a_stopped_run_ends_with_the_same_weights(here, monkeypatch):
 
 def test_blocks_hold_whole_documents_in_order(here):
     from transformers import AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(here / "pocket" / "tokenizer")
     data = pretrain.blocks(tokenizer, 4, seed=1)
     assert data.shape == (4, pretrain.BLOCK) and data[0, 0] == tokenizer.bos_token_id
     text = tokenizer.decode(data.flatten().tolist())
     assert "</s><s>" in text and text.count("<s>") > 5
-    assert torch.equal(data, pretrain.blocks(tokenizer, 4, seed=1)) and not torch.equal(data, pretrain.blocks(tokenizer, 4, seed=2))
+    assert torch.equal(data, pretrain.blocks(tokenizer, 4, seed=1)) and not torch.equal(
+        data, pretrain.blocks(tokenizer, 4, seed=2)
+    )
 
 
 def test_schedule_warms_up_and_ends_at_a_hundredth():
     rates = [pretrain.learning_rate(s, 1000, 1.0) for s in range(1000)]
-    assert rates[0] < rates[30] < rates[59] == pytest.approx(1.0) and rates[-1] == pytest.approx(0.01, abs=1e-3)
+    assert rates[0] < rates[30] < rates[59] == pytest.approx(1.0) and rates[-1] == pytest.approx(
+        0.01, abs=1e-3
+    )

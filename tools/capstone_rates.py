@@ -6,6 +6,7 @@ Runs the lesson's own cells up to its training cell, trains, and scores the vali
 best one (lowest validation loss) with two more. All of it twice, with the adapter in float32 and left in bfloat16, as TRL casts it.
 Runs that are done are kept in build/sweeps/, so a stopped sweep goes on.
 """
+
 import contextlib
 import dataclasses
 import functools
@@ -35,18 +36,30 @@ def run(base, lr, seed, adapter):
     """One run of the lesson's cells, scored on validation rows; a flat dict."""
     s = dataclasses.replace(capstone.settings(base), lr=lr, seed=seed, test_rows=6)
     capstone.settings = lambda base=None: s
-    capstone.float32_adapter = FLOAT32 if adapter == "float32" else lambda model: contextlib.nullcontext()
+    capstone.float32_adapter = (
+        FLOAT32 if adapter == "float32" else lambda model: contextlib.nullcontext()
+    )
     before, train = cells()
     space, began = {"__name__": "__main__"}, time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         for source in [*before, train]:
             exec(compile(source, "cell", "exec"), space)
     seconds, model, tokenizer = time.perf_counter() - began, space["model"], space["tokenizer"]
-    rows = space["instructions"].examples(space["instructions"].load("validation"))[:s.validation_rows]
-    return {"base": s.base, "lr": lr, "seed": seed, "adapter": adapter, "steps": s.steps, "rows": s.batch * s.accumulation,
-            "validation_loss": round(evaluation.answer_loss(model, tokenizer, rows), 5),
-            "validation_exact": round(evaluation.exact_match(model, tokenizer, rows), 5),
-            "facts_kept": round(evaluation.facts_kept(model, tokenizer), 5), "seconds": round(seconds, 1)}
+    rows = space["instructions"].examples(space["instructions"].load("validation"))[
+        : s.validation_rows
+    ]
+    return {
+        "base": s.base,
+        "lr": lr,
+        "seed": seed,
+        "adapter": adapter,
+        "steps": s.steps,
+        "rows": s.batch * s.accumulation,
+        "validation_loss": round(evaluation.answer_loss(model, tokenizer, rows), 5),
+        "validation_exact": round(evaluation.exact_match(model, tokenizer, rows), 5),
+        "facts_kept": round(evaluation.facts_kept(model, tokenizer), 5),
+        "seconds": round(seconds, 1),
+    }
 
 
 def main():
@@ -67,10 +80,27 @@ def main():
         print(found[0], flush=True)
         return found[0]
 
-    rows = [get(base=base, lr=lr, seed=SEEDS[0], adapter=adapter) for adapter in ADAPTERS for lr in RATES]
+    rows = [
+        get(base=base, lr=lr, seed=SEEDS[0], adapter=adapter)
+        for adapter in ADAPTERS
+        for lr in RATES
+    ]
     best = min(results.select(rows, adapter=ADAPTERS[0]), key=lambda r: r["validation_loss"])["lr"]
-    rows += [get(base=base, lr=best, seed=seed, adapter=adapter) for adapter in ADAPTERS for seed in SEEDS[1:]]
-    results.save("capstone", rows, {"rates": RATES, "seeds": SEEDS, "rule": "lowest validation loss, seed 3407", "chosen": best})
+    rows += [
+        get(base=base, lr=best, seed=seed, adapter=adapter)
+        for adapter in ADAPTERS
+        for seed in SEEDS[1:]
+    ]
+    results.save(
+        "capstone",
+        rows,
+        {
+            "rates": RATES,
+            "seeds": SEEDS,
+            "rule": "lowest validation loss, seed 3407",
+            "chosen": best,
+        },
+    )
 
 
 FLOAT32 = capstone.float32_adapter

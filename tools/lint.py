@@ -1,4 +1,5 @@
 """Anatomy and style of a lesson (CONTRIBUTING.md lists the rules); each fault is one sentence that says where and what to do."""
+
 import copy
 import pathlib
 import re
@@ -15,7 +16,9 @@ from utils.colab import SETUP_CELL
 UNCOMPARED = ROOT / "tests" / "uncompared_cells.yml"
 TAGS = ("setup", "exercise", "recap")
 LONGEST_CELL, MEDIAN_CELL, WIDEST_LINE, WORDS, BYTES, COMPARED = 25, 10, 110, 120, 1_000_000, 0.8
-MARKS = re.compile(r"^\s*#+\s*(NBVAL_IGNORE_OUTPUT|NBVAL_SKIP|PYTEST_VALIDATE_IGNORE_OUTPUT)\s*$", re.MULTILINE)
+MARKS = re.compile(
+    r"^\s*#+\s*(NBVAL_IGNORE_OUTPUT|NBVAL_SKIP|PYTEST_VALIDATE_IGNORE_OUTPUT)\s*$", re.MULTILINE
+)
 MARK_TAGS = {"nbval-ignore-output", "nbval-skip", "pytest-validate-ignore-output"}
 
 
@@ -26,7 +29,16 @@ def tags(cell):
 
 def prose(markdown):
     """What is left to read: no code, formulas, tables, pictures, comments or addresses."""
-    for pattern in (r"```.*?```", r"\$\$.*?\$\$", r"\$[^$\n]+\$", r"<!--.*?-->", r"`[^`\n]*`", r"!\[[^\]]*\]\([^)]*\)", r"(?m)^\s*\|.*$", r"\]\([^)]*\)"):
+    for pattern in (
+        r"```.*?```",
+        r"\$\$.*?\$\$",
+        r"\$[^$\n]+\$",
+        r"<!--.*?-->",
+        r"`[^`\n]*`",
+        r"!\[[^\]]*\]\([^)]*\)",
+        r"(?m)^\s*\|.*$",
+        r"\]\([^)]*\)",
+    ):
         markdown = re.sub(pattern, " ", markdown, flags=re.DOTALL)
     return markdown
 
@@ -38,7 +50,9 @@ def words(markdown):
 
 def first_line(cell):
     """First line of a cell that is neither empty nor a mark for nbval."""
-    return next((line.strip() for line in MARKS.sub("", cell.source).splitlines() if line.strip()), "")
+    return next(
+        (line.strip() for line in MARKS.sub("", cell.source).splitlines() if line.strip()), ""
+    )
 
 
 def is_uncompared(cell):
@@ -57,7 +71,9 @@ def anatomy(notebook, number):
     for tag in TAGS:
         if tag not in there:
             yield f"no cell is tagged {tag}"
-    if not any("image/png" in o.get("data", {}) for c in notebook.cells for o in c.get("outputs", [])):
+    if not any(
+        "image/png" in o.get("data", {}) for c in notebook.cells for o in c.get("outputs", [])
+    ):
         yield "there is no figure in the stored outputs"
 
 
@@ -71,7 +87,10 @@ def style(notebook):
             if lengths[-1] > LONGEST_CELL:
                 yield f"{where} has {lengths[-1]} lines; {LONGEST_CELL} are allowed"
             widest = max(cell.source.splitlines(), key=len, default="")
-            if len(widest) > WIDEST_LINE and not tags(cell) & {"setup", "recap"}:  # the same in all lessons; a text
+            if len(widest) > WIDEST_LINE and not tags(cell) & {
+                "setup",
+                "recap",
+            }:  # the same in all lessons; a text
                 yield f"{where} has a line of {len(widest)} characters, which a reader has to scroll; {WIDEST_LINE} are allowed: {widest.strip()[:40]}"
             if cell.source.rstrip().endswith(";"):
                 yield f"{where} ends in ';', which hides a value from a reader but not from nbval; write `_ = ...`"
@@ -92,7 +111,9 @@ def made_by_tools(notebook, filename, repo):
         if "setup" in tags(cell) and cell.source != SETUP_CELL.format(repository=repo):
             yield "the set-up cell differs from utils.colab.SETUP_CELL; run `python -m tools.badges`"
     clean = normalise(badges.dress(copy.deepcopy(notebook), filename, repo, {}))
-    if clean.metadata != notebook.metadata or any((a.id, a.metadata) != (b.id, b.metadata) for a, b in zip(clean.cells, notebook.cells)):
+    if clean.metadata != notebook.metadata or any(
+        (a.id, a.metadata) != (b.id, b.metadata) for a, b in zip(clean.cells, notebook.cells)
+    ):
         yield "metadata or cell ids are not as the tools write them; run `python -m tools.notebooks execute`"
 
 
@@ -107,7 +128,9 @@ def links(notebook, folder):
 
 def execution(notebook):
     """Faults of the stored run."""
-    counts = [c.execution_count for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
+    counts = [
+        c.execution_count for c in notebook.cells if c.cell_type == "code" and c.source.strip()
+    ]
     if counts != list(range(1, len(counts) + 1)):
         yield f"the cells were not run once each from top to bottom (counts {counts}); run `python -m tools.notebooks execute`"
     yield from all_faults(notebook)
@@ -136,10 +159,18 @@ def faults(path, repo=None, listed=None):
     repo = badges.repository() if repo is None else repo
     if listed is None:
         listed = yaml.safe_load(UNCOMPARED.read_text(encoding="utf-8")) or {}
-    found = [*anatomy(notebook, path.name[:2]), *style(notebook), *made_by_tools(notebook, path.name, repo), *links(notebook, path.parent),
-             *execution(notebook), *comparison(notebook, path.stem, listed)]
+    found = [
+        *anatomy(notebook, path.name[:2]),
+        *style(notebook),
+        *made_by_tools(notebook, path.name, repo),
+        *links(notebook, path.parent),
+        *execution(notebook),
+        *comparison(notebook, path.stem, listed),
+    ]
     if path.stat().st_size >= BYTES:
-        found.append(f"the file has {path.stat().st_size / 1e6:.1f} MB; {BYTES / 1e6:g} MB are allowed (smaller figures?)")
+        found.append(
+            f"the file has {path.stat().st_size / 1e6:.1f} MB; {BYTES / 1e6:g} MB are allowed (smaller figures?)"
+        )
     return found
 
 

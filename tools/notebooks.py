@@ -1,11 +1,12 @@
 """Make, run and check the lessons.
 
-    python -m tools.notebooks from-py build/src/05_lora.py   text (jupytext's py:percent) -> notebooks/05_lora.ipynb
-    python -m tools.notebooks to-py 05                       the reverse, into build/src/
-    python -m tools.notebooks execute 05 06 | --all          run in place, store outputs, times and memory
-    python -m tools.notebooks run 05 [--to build/runs]       run a copy, leave the notebook alone
-    python -m tools.notebooks lint [05 ...]                  anatomy and style, see tools/lint.py
+python -m tools.notebooks from-py build/src/05_lora.py   text (jupytext's py:percent) -> notebooks/05_lora.ipynb
+python -m tools.notebooks to-py 05                       the reverse, into build/src/
+python -m tools.notebooks execute 05 06 | --all          run in place, store outputs, times and memory
+python -m tools.notebooks run 05 [--to build/runs]       run a copy, leave the notebook alone
+python -m tools.notebooks lint [05 ...]                  anatomy and style, see tools/lint.py
 """
+
 import argparse
 import difflib
 import hashlib
@@ -28,7 +29,9 @@ PEAK = "(lambda p: print(next((int(l.split()[1]) // 1024 for l in open(p) if l.s
 FAULTS = {
     "a progress bar": re.compile(r"\d%\||\bit/s\b|\r(?!\n)|s/it\b"),
     "a warning": re.compile(r"\b\w*Warning\b: |^WARNING\b", re.MULTILINE),
-    "an absolute path": re.compile(r"(?<![\w.:/])/(?:home|root|Users|tmp|work|content|usr|opt|var|private|mnt)/[\w.-]+|\b[A-Z]:\\\\"),
+    "an absolute path": re.compile(
+        r"(?<![\w.:/])/(?:home|root|Users|tmp|work|content|usr|opt|var|private|mnt)/[\w.-]+|\b[A-Z]:\\\\"
+    ),
 }
 
 
@@ -42,7 +45,9 @@ def find(number):
     found = numbers.get(str(number).split("_")[0].zfill(2))
     if found is None:
         there = ", ".join(numbers) or "none yet"
-        raise Problem(f"There is no lesson {number or 'without a number'}. Lessons in notebooks/: {there}. Example: make run LESSON={next(iter(numbers), '05')}")
+        raise Problem(
+            f"There is no lesson {number or 'without a number'}. Lessons in notebooks/: {there}. Example: make run LESSON={next(iter(numbers), '05')}"
+        )
     return found
 
 
@@ -51,7 +56,12 @@ def environment(closed=True):
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if closed else {}
     paths = [str(ROOT / "tests" / "closed_network")] if closed else []
     paths += [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PEFT_COURSE_QUIET": "1", **threads}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "PEFT_COURSE_QUIET": "1",
+        **threads,
+    }
 
 
 def output_text(output):
@@ -62,7 +72,9 @@ def output_text(output):
         return "\n".join([output.ename, output.evalue, *output.traceback])
     if any(kind.startswith("image/") for kind in output.data):
         return ""
-    return "\n".join(output.data.get(kind, "") for kind in ("text/plain", "text/html", "text/markdown"))
+    return "\n".join(
+        output.data.get(kind, "") for kind in ("text/plain", "text/html", "text/markdown")
+    )
 
 
 def output_faults(cell):
@@ -70,15 +82,19 @@ def output_faults(cell):
     faults = []
     for output in cell.outputs:
         text = re.sub(r"\x1b\[[0-9;]*m", "", output_text(output))
-        if output.output_type == "error" and "raises-exception" not in cell.metadata.get("tags", []):
+        if output.output_type == "error" and "raises-exception" not in cell.metadata.get(
+            "tags", []
+        ):
             faults.append(f"raised {output.ename}: {output.evalue}")
         elif output.output_type == "stream" and output.name == "stderr":
             faults.append(f"wrote to stderr: {text.strip()[:400]}")
-        elif output.output_type in ("display_data", "execute_result") and any("widget" in kind for kind in output.data):
+        elif output.output_type in ("display_data", "execute_result") and any(
+            "widget" in kind for kind in output.data
+        ):
             faults.append("shows a widget (a progress bar?); nothing of it would be left on a page")
         for what, pattern in FAULTS.items():
             if found := pattern.search(text):
-                line = text[text.rfind("\n", 0, found.start()) + 1:].splitlines()[0]
+                line = text[text.rfind("\n", 0, found.start()) + 1 :].splitlines()[0]
                 faults.append(f"shows {what}: {line.strip()[:200]}")
     return faults
 
@@ -86,8 +102,11 @@ def output_faults(cell):
 def all_faults(notebook):
     """`output_faults` of every code cell, each with the cell's number (from 0, as nbval counts code cells) and first line."""
     code = [c for c in notebook.cells if c.cell_type == "code"]
-    return [f"code cell {i} ({c.source.strip().splitlines()[0][:60] if c.source.strip() else 'empty'}) {fault}"
-            for i, c in enumerate(code) for fault in output_faults(c)]
+    return [
+        f"code cell {i} ({c.source.strip().splitlines()[0][:60] if c.source.strip() else 'empty'}) {fault}"
+        for i, c in enumerate(code)
+        for fault in output_faults(c)
+    ]
 
 
 def normalise(notebook):
@@ -115,17 +134,31 @@ def execute(notebook, folder, closed=True, timeout=1800):
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
+
     probe = nbformat.v4.new_code_cell(PEAK)
     notebook.cells.append(probe)
-    client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", coalesce_streams=True, record_timing=False, extra_arguments=["--log-level=40"],
-                            resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(
+        notebook,
+        timeout=timeout,
+        kernel_name="python3",
+        coalesce_streams=True,
+        record_timing=False,
+        extra_arguments=["--log-level=40"],
+        resources={"metadata": {"path": str(folder)}},
+    )
     began = time.perf_counter()
     try:
         client.execute(env=environment(closed))
     except CellExecutionError as error:
-        index = next(i for i, c in enumerate(c for c in notebook.cells if c.cell_type == "code") if any(o.output_type == "error" for o in c.outputs)
-                     and "raises-exception" not in c.metadata.get("tags", []))
-        raise Problem(f"code cell {index} raised {error.ename}: {error.evalue}\n{str(error).strip()[-3000:]}") from None
+        index = next(
+            i
+            for i, c in enumerate(c for c in notebook.cells if c.cell_type == "code")
+            if any(o.output_type == "error" for o in c.outputs)
+            and "raises-exception" not in c.metadata.get("tags", [])
+        )
+        raise Problem(
+            f"code cell {index} raised {error.ename}: {error.evalue}\n{str(error).strip()[-3000:]}"
+        ) from None
     finally:
         notebook.cells.remove(probe)
     peak = int(probe.outputs[0].text) if probe.outputs else 0
@@ -142,12 +175,23 @@ def processor():
 def record(path, seconds, peak):
     """Write one lesson's seconds and peak memory, with processor and versions, into data/results/timings.json."""
     from utils.colab import versions
-    keep = {k: v for k, v in versions(("torch", "transformers", "peft", "trl", "bitsandbytes", "unsloth")).items() if v != "not installed"}
+
+    keep = {
+        k: v
+        for k, v in versions(
+            ("torch", "transformers", "peft", "trl", "bitsandbytes", "unsloth")
+        ).items()
+        if v != "not installed"
+    }
     measured = badges.timings()
-    measured.setdefault(path.name[:2], {}).update(seconds=round(seconds, 1), peak_mib=peak, threads=1, processor=processor(), versions=keep)
+    measured.setdefault(path.name[:2], {}).update(
+        seconds=round(seconds, 1), peak_mib=peak, threads=1, processor=processor(), versions=keep
+    )
     badges.TIMINGS.parent.mkdir(parents=True, exist_ok=True)
     temporary = badges.TIMINGS.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(dict(sorted(measured.items())), indent=1) + "\n", encoding="utf-8")
+    temporary.write_text(
+        json.dumps(dict(sorted(measured.items())), indent=1) + "\n", encoding="utf-8"
+    )
     temporary.replace(badges.TIMINGS)
 
 
@@ -163,7 +207,9 @@ def execute_in_place(number):
     """Run a lesson and store its outputs; a lesson that fails or shows what it must not is left as it was (copy in build/runs)."""
     path = find(number)
     os.environ.pop("PEFT_COURSE_BASE", None)  # stored outputs are those of the default base
-    notebook = badges.dress(nbformat.read(path, 4), path.name, badges.repository(), badges.timings())
+    notebook = badges.dress(
+        nbformat.read(path, 4), path.name, badges.repository(), badges.timings()
+    )
     kept = ROOT / "build" / "runs" / path.name
     try:
         seconds, peak = execute(notebook, path.parent)
@@ -171,7 +217,9 @@ def execute_in_place(number):
             raise Problem("\n".join(faults))
     except Problem as problem:
         save(notebook, kept)
-        raise Problem(f"{path.name}: {problem}\nThe stored notebook is as it was; this run is in {kept.relative_to(ROOT)}.") from None
+        raise Problem(
+            f"{path.name}: {problem}\nThe stored notebook is as it was; this run is in {kept.relative_to(ROOT)}."
+        ) from None
     record(path, seconds, peak)
     save(badges.dress(notebook, path.name, badges.repository(), badges.timings()), path)
     print(f"{path.name}: {seconds:.1f} s, peak {peak} MiB")
@@ -186,7 +234,9 @@ def run_copy(number, to):
         seconds, peak = execute(notebook, path.parent, closed=False, timeout=None)
     except Problem as problem:
         save(notebook, to / path.name)
-        raise Problem(f"{path.name}: {problem}\nThe copy, up to that cell: {to / path.name}") from None
+        raise Problem(
+            f"{path.name}: {problem}\nThe copy, up to that cell: {to / path.name}"
+        ) from None
     save(notebook, to / path.name)
     print(f"done in {seconds:.1f} s, peak memory {peak} MiB. The executed copy: {to / path.name}")
 
@@ -194,23 +244,43 @@ def run_copy(number, to):
 def from_py(source):
     """Make or update a notebook from its text. Outputs are kept if no code changed, else dropped: execute it again."""
     import jupytext
+
     source = pathlib.Path(source)
     path = NOTEBOOKS / f"{source.stem}.ipynb"
     if not re.match(r"\d\d_", source.stem):
-        raise Problem(f"{source.name}: a lesson's file is named by number and topic, such as 05_lora.py.")
+        raise Problem(
+            f"{source.name}: a lesson's file is named by number and topic, such as 05_lora.py."
+        )
     if not source.exists():
-        raise Problem(f"There is no {source}. `python -m tools.notebooks to-py {source.stem[:2]}` makes it from the notebook.")
-    made = nbformat.v4.new_notebook(cells=[nbformat.from_dict(c) for c in jupytext.read(source, fmt="py:percent").cells])
+        raise Problem(
+            f"There is no {source}. `python -m tools.notebooks to-py {source.stem[:2]}` makes it from the notebook."
+        )
+    made = nbformat.v4.new_notebook(
+        cells=[nbformat.from_dict(c) for c in jupytext.read(source, fmt="py:percent").cells]
+    )
     normalise(badges.dress(made, path.name, badges.repository(), badges.timings()))
     stale = ""
     if path.exists():
-        new, old = ([c for c in n.cells if c.cell_type == "code"] for n in (made, nbformat.read(path, 4)))
+        new, old = (
+            [c for c in n.cells if c.cell_type == "code"] for n in (made, nbformat.read(path, 4))
+        )
         if [c.source for c in new] == [c.source for c in old]:
             for a, b in zip(new, old):
                 a.outputs, a.execution_count = b.outputs, b.execution_count
         else:
             stale = "; code changed, so the outputs were dropped: execute it"
-            print("".join(difflib.unified_diff([c.source.split("\n")[0] + "\n" for c in old], [c.source.split("\n")[0] + "\n" for c in new], "before", "now", n=0)), end="")
+            print(
+                "".join(
+                    difflib.unified_diff(
+                        [c.source.split("\n")[0] + "\n" for c in old],
+                        [c.source.split("\n")[0] + "\n" for c in new],
+                        "before",
+                        "now",
+                        n=0,
+                    )
+                ),
+                end="",
+            )
     save(made, path)
     print(f"wrote {path.relative_to(ROOT)}: {len(made.cells)} cells{stale}")
 
@@ -218,9 +288,12 @@ def from_py(source):
 def to_py(number):
     """Write a lesson as text that `from-py` reads, into build/src/."""
     import jupytext
+
     path = find(number)
     notebook = nbformat.read(path, 4)
-    notebook.metadata = {"jupytext": {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all"}}
+    notebook.metadata = {
+        "jupytext": {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all"}
+    }
     target = SOURCES / f"{path.stem}.py"
     target.parent.mkdir(parents=True, exist_ok=True)
     jupytext.write(notebook, target, fmt="py:percent")
@@ -228,16 +301,29 @@ def to_py(number):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["from-py", "to-py", "execute", "run", "lint"])
     parser.add_argument("which", nargs="*", help="lesson numbers, or files for from-py")
     parser.add_argument("--all", action="store_true", help="every lesson")
     parser.add_argument("--to", default="build/runs", help="folder for `run`")
     arguments = parser.parse_args()
     from tools import lint
-    jobs = {"from-py": from_py, "to-py": to_py, "execute": execute_in_place, "run": lambda n: run_copy(n, arguments.to), "lint": lint.report}
+
+    jobs = {
+        "from-py": from_py,
+        "to-py": to_py,
+        "execute": execute_in_place,
+        "run": lambda n: run_copy(n, arguments.to),
+        "lint": lint.report,
+    }
     everything = arguments.all or arguments.what == "lint" and not arguments.which
-    which = [p.name[:2] for p in badges.lesson_paths(NOTEBOOKS)] if everything else arguments.which or [""]
+    which = (
+        [p.name[:2] for p in badges.lesson_paths(NOTEBOOKS)]
+        if everything
+        else arguments.which or [""]
+    )
     failed = False
     for one in which:
         try:

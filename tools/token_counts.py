@@ -6,6 +6,7 @@
 The package mistral_common ships the tokenizer as a file. With FILE, rows of your own (instruction, input, output) are counted and
 summed up on the screen; nothing is stored then.
 """
+
 import argparse
 import importlib.metadata
 import pathlib
@@ -20,9 +21,12 @@ def tokenizer():
     """A sentencepiece processor for that file. FileNotFoundError says which package is missing."""
     try:
         import sentencepiece
+
         file = next(f for f in importlib.metadata.files("mistral_common") or () if f.name == MODEL)
     except (ImportError, StopIteration) as error:
-        raise FileNotFoundError("Mistral's tokenizer is not here: python -m pip install --no-deps mistral_common sentencepiece") from error
+        raise FileNotFoundError(
+            "Mistral's tokenizer is not here: python -m pip install --no-deps mistral_common sentencepiece"
+        ) from error
     return sentencepiece.SentencePieceProcessor(model_file=str(pathlib.Path(file.locate())))
 
 
@@ -34,27 +38,55 @@ def length(pieces, text):
 def count(pieces, rows):
     """[{"prompt", "answer"}]: tokens of the prompt (BOS included) and what the whole row has more (EOS included)."""
     for row in instructions.examples(rows):
-        whole, prompt = length(pieces, row["prompt"] + row["answer"]), length(pieces, row["prompt"]) - 1
+        whole, prompt = (
+            length(pieces, row["prompt"] + row["answer"]),
+            length(pieces, row["prompt"]) - 1,
+        )
         yield {"prompt": prompt, "answer": whole - prompt}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", nargs="*", type=pathlib.Path)
     pieces = tokenizer()
     if files := parser.parse_args().file:
         for path in files:
             lengths = [c["prompt"] + c["answer"] for c in count(pieces, instructions.read(path))]
-            print(f"{path.name}: {len(lengths):,} rows, {min(lengths)} to {max(lengths):,} tokens, median {statistics.median(lengths):g}")
+            print(
+                f"{path.name}: {len(lengths):,} rows, {min(lengths)} to {max(lengths):,} tokens, median {statistics.median(lengths):g}"
+            )
         return
-    rows = [{"split": split, "row": n, "kind": row["kind"], **counts} for split in ("train", "validation", "test")
-            for rows in [instructions.load(split, "pocket-s")] for n, (row, counts) in enumerate(zip(rows, count(pieces, rows)), 1)]
-    templates = {name: length(pieces, text.format(instruction="", input="")) - 1
-                 for name, text in (("with input", instructions.WITH_INPUT), ("without input", instructions.WITHOUT_INPUT))}
+    rows = [
+        {"split": split, "row": n, "kind": row["kind"], **counts}
+        for split in ("train", "validation", "test")
+        for rows in [instructions.load(split, "pocket-s")]
+        for n, (row, counts) in enumerate(zip(rows, count(pieces, rows)), 1)
+    ]
+    templates = {
+        name: length(pieces, text.format(instruction="", input="")) - 1
+        for name, text in (
+            ("with input", instructions.WITH_INPUT),
+            ("without input", instructions.WITHOUT_INPUT),
+        )
+    }
     colon = len(pieces.encode("Response:"))
-    joins = {join: [pieces.id_to_piece(i) for i in pieces.encode("Response:" + join)[colon:]] for join in (" Paris", "\nParis", "Paris")}
-    path = results.save("mistral-tokens", rows, {"tokenizer": MODEL, "mistral_common": importlib.metadata.version("mistral_common"),
-                                                 "vocabulary": pieces.vocab_size(), "templates": templates, "after the colon": joins})
+    joins = {
+        join: [pieces.id_to_piece(i) for i in pieces.encode("Response:" + join)[colon:]]
+        for join in (" Paris", "\nParis", "Paris")
+    }
+    path = results.save(
+        "mistral-tokens",
+        rows,
+        {
+            "tokenizer": MODEL,
+            "mistral_common": importlib.metadata.version("mistral_common"),
+            "vocabulary": pieces.vocab_size(),
+            "templates": templates,
+            "after the colon": joins,
+        },
+    )
     print(f"{len(rows)} rows in data/results/{path.name}")
 
 

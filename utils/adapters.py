@@ -2,6 +2,7 @@
 
 Lesson 04 builds the layer by hand and proves it equal to this one.
 """
+
 import json
 import pathlib
 
@@ -10,7 +11,10 @@ from torch import nn
 
 from . import modules, training
 
-PLACEMENTS = {"houlsby": ("o_proj", "down_proj"), "pfeiffer": ("down_proj",)}  # the last layer of attention, of the feed-forward
+PLACEMENTS = {
+    "houlsby": ("o_proj", "down_proj"),
+    "pfeiffer": ("down_proj",),
+}  # the last layer of attention, of the feed-forward
 WEIGHTS, CONFIG = "adapter.safetensors", "adapter_config.json"
 
 
@@ -49,33 +53,49 @@ def insert(model, bottleneck=16, placement="houlsby", std=1e-2, train_norms=True
         raise ValueError(f"The bottleneck must be 1 or more, not {bottleneck}.")
     modules.replace(model, lambda linear: Adapter(linear, bottleneck, std), PLACEMENTS[placement])
     for norm in norms(model).values() if train_norms else ():
-        if norm.weight.dtype != torch.float32:  # train in float32, answer in the model's own precision
+        if (
+            norm.weight.dtype != torch.float32
+        ):  # train in float32, answer in the model's own precision
             norm.weight.data = norm.weight.data.float()
             norm.register_forward_hook(lambda module, inputs, output: output.to(inputs[0].dtype))
         norm.requires_grad_(True)
-    model.adapter_config = {"bottleneck": bottleneck, "placement": placement, "train_norms": train_norms}
+    model.adapter_config = {
+        "bottleneck": bottleneck,
+        "placement": placement,
+        "train_norms": train_norms,
+    }
     return model
 
 
 def save(model, folder):
     """Write everything that trains (adapters and norms) and the settings into a folder; returns the weights' path."""
     from safetensors.torch import save_file
+
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(json.dumps(model.adapter_config) + "\n", encoding="utf-8")
-    save_file({n: p.detach().cpu().contiguous() for n, p in training.trainable(model)}, folder / WEIGHTS)
+    save_file(
+        {n: p.detach().cpu().contiguous() for n, p in training.trainable(model)}, folder / WEIGHTS
+    )
     return folder / WEIGHTS
 
 
 def load(model, folder):
     """Insert a saved adapter into a fresh base, in place, ready to train on; ValueError names what is missing or too much."""
     from safetensors.torch import load_file
+
     folder = pathlib.Path(folder)
     insert(modules.freeze(model), **json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     saved, wanted = load_file(folder / WEIGHTS), dict(training.trainable(model))
-    if wrong := sorted(n for n in {*saved, *wanted} if n not in saved or n not in wanted or saved[n].shape != wanted[n].shape):
-        raise ValueError(f"{folder.name}/{WEIGHTS} does not fit this base: {len(wrong)} tensors are missing, too much or of another shape, "
-                         f"the first is {wrong[0]}.")
+    if wrong := sorted(
+        n
+        for n in {*saved, *wanted}
+        if n not in saved or n not in wanted or saved[n].shape != wanted[n].shape
+    ):
+        raise ValueError(
+            f"{folder.name}/{WEIGHTS} does not fit this base: {len(wrong)} tensors are missing, too much or of another shape, "
+            f"the first is {wrong[0]}."
+        )
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(saved[name])

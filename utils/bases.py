@@ -3,6 +3,7 @@
 The environment variable PEFT_COURSE_BASE (set by a notebook's set-up cell) names the base. Cells call `load()` and never
 ask which one it is.
 """
+
 import importlib.metadata
 import os
 import pathlib
@@ -18,37 +19,69 @@ from . import DATA, ROOT
 @dataclass(frozen=True)
 class Base:
     """One base model and what a lesson can afford on it."""
+
     name: str
-    folder: pathlib.Path | None = None    # in the repository
-    hub: str | None = None                # else on the hub, at a pinned revision
+    folder: pathlib.Path | None = None  # in the repository
+    hub: str | None = None  # else on the hub, at a pinned revision
     revision: str | None = None
-    four_bit: bool = False                # stored as NF4
-    alpaca: bool = False                  # learns from cleaned Alpaca (on the hub) where others take the pocket world's instruction rows
-    steps: float = 1.0                    # these three multiply what a lesson, written for pocket, asks for: its steps,
-    batch: float = 1.0                    # its rows a step,
-    rate: float = 1.0                     # and its learning rate, which a larger base wants smaller
-    held_out: int | None = None           # at most so many rows are scored at a time; None is all of them
-    repeats: int | None = None            # at most so many rounds of a timing
+    four_bit: bool = False  # stored as NF4
+    alpaca: bool = False  # learns from cleaned Alpaca (on the hub) where others take the pocket world's instruction rows
+    steps: float = (
+        1.0  # these three multiply what a lesson, written for pocket, asks for: its steps,
+    )
+    batch: float = 1.0  # its rows a step,
+    rate: float = 1.0  # and its learning rate, which a larger base wants smaller
+    held_out: int | None = None  # at most so many rows are scored at a time; None is all of them
+    repeats: int | None = None  # at most so many rounds of a timing
 
     def budget(self, steps, batch_size, lr, warmup):
         """What a lesson's settings for the pocket base become on this one."""
-        return max(1, round(steps * self.steps)), max(1, round(batch_size * self.batch)), lr * self.rate, max(1, round(warmup * self.steps))
+        return (
+            max(1, round(steps * self.steps)),
+            max(1, round(batch_size * self.batch)),
+            lr * self.rate,
+            max(1, round(warmup * self.steps)),
+        )
 
     def affordable(self, rows, cost=1):
         """The rows that this base scores: all, or `held_out // cost` of them, drawn once and for all and in their order."""
         if self.held_out is None or len(rows) <= self.held_out // cost:
             return rows
-        return [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), self.held_out // cost))]
+        return [
+            rows[i]
+            for i in sorted(random.Random(0).sample(range(len(rows)), self.held_out // cost))
+        ]
 
 
-BASES = {b.name: b for b in (
-    Base("pocket-xs", DATA / "pocket" / "xs"),
-    Base("pocket-s", DATA / "pocket" / "s"),
-    Base("pocket-m", DATA / "pocket" / "m"),
-    Base("smollm", hub="HuggingFaceTB/SmolLM2-135M-Instruct", revision="7e27bd9f95328f0f3b08261d1252705110c806f8", steps=0.25, batch=0.5,
-         rate=0.3, held_out=48, repeats=3),
-    Base("mistral", hub="unsloth/mistral-7b-v0.3-bnb-4bit", revision="main", four_bit=True, alpaca=True, steps=0.5, batch=0.25, rate=0.05, repeats=5),
-)}
+BASES = {
+    b.name: b
+    for b in (
+        Base("pocket-xs", DATA / "pocket" / "xs"),
+        Base("pocket-s", DATA / "pocket" / "s"),
+        Base("pocket-m", DATA / "pocket" / "m"),
+        Base(
+            "smollm",
+            hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+            revision="7e27bd9f95328f0f3b08261d1252705110c806f8",
+            steps=0.25,
+            batch=0.5,
+            rate=0.3,
+            held_out=48,
+            repeats=3,
+        ),
+        Base(
+            "mistral",
+            hub="unsloth/mistral-7b-v0.3-bnb-4bit",
+            revision="main",
+            four_bit=True,
+            alpaca=True,
+            steps=0.5,
+            batch=0.25,
+            rate=0.05,
+            repeats=5,
+        ),
+    )
+}
 ALIASES = {"pocket": "pocket-s", "": "pocket-s"}
 
 
@@ -57,8 +90,10 @@ def chosen(name=None):
     name = os.environ.get("PEFT_COURSE_BASE", "pocket") if name is None else name
     base = BASES.get(ALIASES.get(name, name))
     if base is None:
-        raise ValueError(f"There is no base {name!r}. Set BASE in the set-up cell (or PEFT_COURSE_BASE) to one of: "
-                         f"{', '.join(['pocket', *BASES])}.")
+        raise ValueError(
+            f"There is no base {name!r}. Set BASE in the set-up cell (or PEFT_COURSE_BASE) to one of: "
+            f"{', '.join(['pocket', *BASES])}."
+        )
     return base
 
 
@@ -82,8 +117,13 @@ def dtype(where=None, capability=None):
 def four_bit_config(double_quantisation=True):
     """NF4 as QLoRA uses it (arXiv 2305.14314 §3): 4-bit NormalFloat, double quantisation, computing in `dtype()`."""
     from transformers import BitsAndBytesConfig
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double_quantisation,
-                              bnb_4bit_compute_dtype=dtype())
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=double_quantisation,
+        bnb_4bit_compute_dtype=dtype(),
+    )
 
 
 def settle_four_bit(model):
@@ -120,8 +160,12 @@ def unpack_smollm(gguf, folder=ROOT / "build" / "smollm"):
     if (folder / "model.safetensors").exists():
         return folder
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
     where = {"pretrained_model_name_or_path": str(gguf[0]), "gguf_file": gguf[1]}
-    tokenizer, model = AutoTokenizer.from_pretrained(**where), AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float16)
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(**where),
+        AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float16),
+    )
     tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
     tokenizer.clean_up_tokenization_spaces = False
     del model.config.quantization_config, model.hf_quantizer  # the weights are plain numbers now
@@ -142,8 +186,10 @@ def source(base):
     """Keyword arguments for `from_pretrained`: a folder in the repository, the offline SmolLM2, or hub id and revision."""
     if base.folder is not None:
         if not (base.folder / "model.safetensors").exists():
-            raise FileNotFoundError(f"The base {base.name} should be in {base.folder.relative_to(DATA.parent)} but has no weights there. "
-                                    "Fetch them with `git checkout data/pocket` or train them again with `make bases`.")
+            raise FileNotFoundError(
+                f"The base {base.name} should be in {base.folder.relative_to(DATA.parent)} but has no weights there. "
+                "Fetch them with `git checkout data/pocket` or train them again with `make bases`."
+            )
         return {"pretrained_model_name_or_path": str(base.folder)}
     if base.name == "smollm" and (found := smollm_gguf()):
         return {"pretrained_model_name_or_path": str(unpack_smollm(found))}
@@ -170,14 +216,17 @@ def load(name=None, four_bit=False, double_quantisation=True):
 
 def _from_hub_or_here(base, loader, **options):
     import transformers
+
     try:
         found = getattr(transformers, loader).from_pretrained(**source(base), **options)
     except OSError as error:
         if base.hub is None:
             raise
-        raise OSError(f"The base {base.name} ({base.hub}) could not be fetched: {str(error).splitlines()[0]}\nWithout a network, "
-                      "use BASE = \"pocket\" (in the repository), or for smollm run `make lab BASE=smollm` once while online: "
-                      "it brings the model as a file.") from error
+        raise OSError(
+            f"The base {base.name} ({base.hub}) could not be fetched: {str(error).splitlines()[0]}\nWithout a network, "
+            'use BASE = "pocket" (in the repository), or for smollm run `make lab BASE=smollm` once while online: '
+            "it brings the model as a file."
+        ) from error
     if loader == "AutoTokenizer":
         found.padding_side = "right"
         if found.pad_token in (None, found.eos_token):

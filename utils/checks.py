@@ -7,6 +7,7 @@ A check is a function of the learner's answer that raises `Hint` when it sees a 
 
 The notebook calls `merge(my_merge)`. An untouched stub (it gives `...` or None) is told what to do; nothing stops the notebook.
 """
+
 import functools
 import traceback
 
@@ -21,13 +22,16 @@ class NotStarted(Exception):
 
 def exercise(number, todo):
     """Decorator: makes a check print `passed`, a hint, or the task itself; `judge` gives the same as (passed, text)."""
+
     def wrap(check):
         @functools.wraps(check)
         def run(answer):
             print(f"Exercise {number}: {judge(check, answer, todo)[1]}")
+
         run.judge = lambda answer: judge(check, answer, todo)
         run.number = number
         return run
+
     return wrap
 
 
@@ -43,7 +47,10 @@ def judge(check, answer, todo):
         return False, f"not yet. {hint}"
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        return False, f"not yet. Your code raised {type(error).__name__}: {error} (line {last.lineno}: {last.line or 'in your cell'})"
+        return (
+            False,
+            f"not yet. Your code raised {type(error).__name__}: {error} (line {last.lineno}: {last.line or 'in your cell'})",
+        )
     return True, f"passed. {praise or ''}".rstrip()
 
 

@@ -2,6 +2,7 @@
 
 `SETUP_CELL` is the cell that every notebook starts with (`tools.badges` writes it into them, the lint compares).
 """
+
 import importlib
 import importlib.metadata
 import logging
@@ -15,7 +16,7 @@ import warnings
 
 from . import ROOT
 
-SETUP_CELL = '''\
+SETUP_CELL = """\
 # Set-up, the same in every lesson. In Colab it fetches the course and adds the packages that are missing there.
 BASE = "pocket"  # @param ["pocket", "pocket-xs", "pocket-m", "smollm", "mistral"]
 import os, pathlib, subprocess, sys
@@ -28,9 +29,12 @@ if not root.exists():
 sys.path.insert(0, str(root))
 from utils import colab
 
-colab.prepare(BASE)'''
+colab.prepare(BASE)"""
 
-HELD = ("torch", "numpy")  # never installed or replaced in Colab: a swapped numpy or torch forces a restart
+HELD = (
+    "torch",
+    "numpy",
+)  # never installed or replaced in Colab: a swapped numpy or torch forces a restart
 # What Unsloth 2026.10.9 and TRL 1.12 accept. A version outside is replaced by the one in requirements.txt.
 ACCEPTED = {
     "transformers": ">=4.56.2,<=5.17.0,!=4.57.0,!=4.57.4,!=4.57.5,!=5.0.0,!=5.1.0",
@@ -43,7 +47,17 @@ ACCEPTED = {
 }
 # Only when it is there: peft refuses to build a LoRA layer beside an older one (Colab carries 0.10.0).
 IF_THERE = {"torchao": (">=0.16.0", "0.17.0")}
-LESSON_TOOLS = ("ipywidgets", "jupyterlab", "nbformat", "nbclient", "nbconvert", "jupytext", "pytest", "pytest-xdist", "nbval")
+LESSON_TOOLS = (
+    "ipywidgets",
+    "jupyterlab",
+    "nbformat",
+    "nbclient",
+    "nbconvert",
+    "jupytext",
+    "pytest",
+    "pytest-xdist",
+    "nbval",
+)
 _last = None  # what `prepare` put into PEFT_COURSE_BASE, so that a changed form is not taken for a set variable
 
 
@@ -53,7 +67,11 @@ def _key(name):
 
 def read_pins(path):
     """{name: version} of the `name==version` lines of a requirements file."""
-    return dict(line.strip().split("==") for line in path.read_text(encoding="utf-8").splitlines() if "==" in line and line[0] != "#")
+    return dict(
+        line.strip().split("==")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "==" in line and line[0] != "#"
+    )
 
 
 def needed():
@@ -64,7 +82,11 @@ def needed():
 
 def installed():
     """{name: version} of the packages of this Python, names in lower case with hyphens."""
-    return {_key(d.metadata["Name"]): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    return {
+        _key(d.metadata["Name"]): d.version
+        for d in importlib.metadata.distributions()
+        if d.metadata["Name"]
+    }
 
 
 def plan(installed, needed, accepted=ACCEPTED, if_there=IF_THERE):
@@ -74,16 +96,21 @@ def plan(installed, needed, accepted=ACCEPTED, if_there=IF_THERE):
     for packages that may be absent. A package that is present and has no entry in `accepted` is left as it is.
     """
     from packaging.specifiers import SpecifierSet
+
     wanted = []
     for name, version in needed.items():
         present = installed.get(_key(name))
-        if present is None or not SpecifierSet(accepted.get(name, "")).contains(present, prereleases=True):
+        if present is None or not SpecifierSet(accepted.get(name, "")).contains(
+            present, prereleases=True
+        ):
             wanted.append(f"{name}=={version}")
     for name, (specifier, version) in if_there.items():
         present = installed.get(_key(name))
         if present is not None and not SpecifierSet(specifier).contains(present, prereleases=True):
             wanted.append(f"{name}=={version}")
-    assert not any(_key(r.split("==")[0]) in HELD for r in wanted), f"the install plan names torch or numpy: {wanted}"
+    assert not any(_key(r.split("==")[0]) in HELD for r in wanted), (
+        f"the install plan names torch or numpy: {wanted}"
+    )
     return wanted
 
 
@@ -100,12 +127,24 @@ def pip_install(requirements, *options):
     present = installed()
     with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as held:
         held.write("".join(f"{name}=={present[name]}\n" for name in HELD if name in present))
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", held.name, *options, *requirements]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--constraint",
+        held.name,
+        *options,
+        *requirements,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     os.unlink(held.name)
     if done.returncode:
-        raise RuntimeError(f"pip could not install {', '.join(requirements)}: {(done.stderr.strip() or '?').splitlines()[-1]}\n"
-                           "Check the network, then run this cell again; if it stays, Runtime → Disconnect and delete, and start over.")
+        raise RuntimeError(
+            f"pip could not install {', '.join(requirements)}: {(done.stderr.strip() or '?').splitlines()[-1]}\n"
+            "Check the network, then run this cell again; if it stays, Runtime → Disconnect and delete, and start over."
+        )
     importlib.invalidate_caches()
 
 
@@ -118,19 +157,25 @@ def install(requirements, *options, command="make lab"):
         print(f"installing {names}")
         pip_install(requirements, *options)
     else:
-        print(f"Missing here: {names}. Run `{command}` in the course's folder; it installs exactly these versions.")
+        print(
+            f"Missing here: {names}. Run `{command}` in the course's folder; it installs exactly these versions."
+        )
 
 
 def install_unsloth():
     """For lesson 13, before anything else is imported: Unsloth without its dependencies (requirements-unsloth.txt says why)."""
     pins = read_pins(ROOT / "requirements-unsloth.txt")
-    install(plan(installed(), pins, {name: f"=={version}" for name, version in pins.items()}, {}), "--no-deps")
+    install(
+        plan(installed(), pins, {name: f"=={version}" for name, version in pins.items()}, {}),
+        "--no-deps",
+    )
 
 
 def choose(form):
     """The base's name: PEFT_COURSE_BASE if someone set it, else the form's value; checked, and written to PEFT_COURSE_BASE."""
     global _last
     from . import bases
+
     given = os.environ.get("PEFT_COURSE_BASE")
     name = bases.chosen(form if given in (None, "", _last) else given).name
     os.environ["PEFT_COURSE_BASE"] = _last = name
@@ -142,11 +187,27 @@ def quieten():
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if os.environ.get("PEFT_COURSE_QUIET") == "1":
-        os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
-    for name in ("bitsandbytes", "torchao", "huggingface_hub", "datasets", "accelerate", "matplotlib.font_manager"):
+        os.environ.update(
+            TQDM_DISABLE="1",
+            HF_HUB_DISABLE_PROGRESS_BARS="1",
+            HF_DATASETS_DISABLE_PROGRESS_BARS="1",
+        )
+    for name in (
+        "bitsandbytes",
+        "torchao",
+        "huggingface_hub",
+        "datasets",
+        "accelerate",
+        "matplotlib.font_manager",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for message in (r".*pin_memory.*no accelerator", r".*IProgress not found", r".*use_reentrant", r".*cast from float16 to float32",
-                    r"Position ids are not supported for parameter efficient tuning"):
+    for message in (
+        r".*pin_memory.*no accelerator",
+        r".*IProgress not found",
+        r".*use_reentrant",
+        r".*cast from float16 to float32",
+        r"Position ids are not supported for parameter efficient tuning",
+    ):
         warnings.filterwarnings("ignore", message=message)
 
 
@@ -154,6 +215,7 @@ def seed(value=0):
     """Seed Python, NumPy and torch; on a CPU also ask torch for deterministic algorithms (on a card several kernels have none)."""
     import numpy
     import torch
+
     random.seed(value)
     numpy.random.seed(value)
     torch.manual_seed(value)
@@ -167,7 +229,11 @@ def figures_inline(dpi=96):
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is not None:
         shell.config.InlineBackend.figure_formats = {"png"}
-        shell.config.InlineBackend.print_figure_kwargs = {"bbox_inches": "tight", "dpi": dpi, "metadata": {"Software": None}}
+        shell.config.InlineBackend.print_figure_kwargs = {
+            "bbox_inches": "tight",
+            "dpi": dpi,
+            "metadata": {"Software": None},
+        }
 
 
 def prepare(base="pocket"):
@@ -176,27 +242,40 @@ def prepare(base="pocket"):
     quieten()
     name = choose(base)
     from . import bases
+
     if bases.BASES[name].folder:
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # nothing is downloaded, loading takes no time
+        os.environ.setdefault(
+            "HF_HUB_DISABLE_PROGRESS_BARS", "1"
+        )  # nothing is downloaded, loading takes no time
     seed()
     figures_inline()
     device = bases.device()
-    print(f"base {name} · {device.type.upper()} · {str(bases.dtype(device)).removeprefix('torch.')}")
+    print(
+        f"base {name} · {device.type.upper()} · {str(bases.dtype(device)).removeprefix('torch.')}"
+    )
     if name != "pocket-s":
-        print("Stored sweeps, and the sentences about them, are pocket-s's unless they say otherwise. What a cell measures live is this base's, "
-              "with steps, rows and rates of its own.")
+        print(
+            "Stored sweeps, and the sentences about them, are pocket-s's unless they say otherwise. What a cell measures live is this base's, "
+            "with steps, rows and rates of its own."
+        )
 
 
-def versions(names=("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "unsloth", "numpy")):
+def versions(
+    names=("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "unsloth", "numpy"),
+):
     """{name: version} of Python and the packages that decide results; differs between machines, so keep it out of compared cells."""
     there = installed()
-    return {"python": sys.version.split()[0], **{name: there.get(name, "not installed") for name in names}}
+    return {
+        "python": sys.version.split()[0],
+        **{name: there.get(name, "not installed") for name in names},
+    }
 
 
 def checkpoint_folder(name):
     """A folder for checkpoints that outlives the runtime: on Drive in Colab (asks for access), else build/checkpoints/<name>."""
     if in_colab():
         from google.colab import drive
+
         drive.mount("/content/drive")
         folder = pathlib.Path("/content/drive/MyDrive/peft-course") / name
     else:

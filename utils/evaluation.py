@@ -4,6 +4,7 @@ A greedy answer equals the wanted one exactly when, with the wanted answer fed i
 arg max at its place. So `exact_match` needs one forward pass and no generation. All functions leave the model in the
 mode (train / eval) in which they found it.
 """
+
 import contextlib
 import json
 import math
@@ -22,7 +23,9 @@ def encode_pair(tokenizer, prompt, answer, eos=True):
     answer should start with its space (" Paris"): a word and the same word after a space are two different tokens.
     """
     ids = tokenizer(prompt)["input_ids"]
-    tail = tokenizer(answer, add_special_tokens=False)["input_ids"] + ([tokenizer.eos_token_id] if eos else [])
+    tail = tokenizer(answer, add_special_tokens=False)["input_ids"] + (
+        [tokenizer.eos_token_id] if eos else []
+    )
     return ids + tail, [IGNORE] * len(ids) + tail
 
 
@@ -40,7 +43,11 @@ def collate(pairs, pad_id, device="cpu"):
 
 def batch_of(model, tokenizer, rows):
     """The rows (dicts with `prompt` and `answer`) as one padded batch on the model's device."""
-    return collate([encode_pair(tokenizer, r["prompt"], r["answer"]) for r in rows], tokenizer.pad_token_id, model.device)
+    return collate(
+        [encode_pair(tokenizer, r["prompt"], r["answer"]) for r in rows],
+        tokenizer.pad_token_id,
+        model.device,
+    )
 
 
 @contextlib.contextmanager
@@ -59,11 +66,11 @@ def _scored_batches(model, tokenizer, pairs, batch_size):
     """Yield (logits over the label positions, labels), both shifted by one, [batch, length - 1, ...], longest rows last."""
     order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]))
     for start in range(0, len(order), batch_size):
-        index = order[start:start + batch_size]
+        index = order[start : start + batch_size]
         batch = collate([pairs[i] for i in index], tokenizer.pad_token_id, model.device)
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         # Prompt methods put virtual tokens in front: only the last positions belong to the text.
-        yield index, logits[:, -batch["labels"].shape[1]:][:, :-1].float(), batch["labels"][:, 1:]
+        yield index, logits[:, -batch["labels"].shape[1] :][:, :-1].float(), batch["labels"][:, 1:]
 
 
 def correct_rows(model, tokenizer, rows, batch_size=100, eos=True):
@@ -85,21 +92,30 @@ def exact_match(model, tokenizer, rows, batch_size=100):
 
 def answer_loss(model, tokenizer, rows, batch_size=100):
     """Mean cross-entropy of the answer tokens (EOS included), in nats a token."""
-    return _mean_loss(model, tokenizer, [encode_pair(tokenizer, r["prompt"], r["answer"]) for r in rows], batch_size)
+    return _mean_loss(
+        model,
+        tokenizer,
+        [encode_pair(tokenizer, r["prompt"], r["answer"]) for r in rows],
+        batch_size,
+    )
 
 
 def _mean_loss(model, tokenizer, pairs, batch_size):
     total, count = 0.0, 0
     with evaluating(model):
         for _, logits, labels in _scored_batches(model, tokenizer, pairs, batch_size):
-            total += torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum").item()
+            total += torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum"
+            ).item()
             count += (labels != IGNORE).sum().item()
     return total / count
 
 
 def perplexity(model, tokenizer, texts, batch_size=50):
     """exp(mean cross-entropy a token) over whole texts, each scored from BOS to EOS."""
-    return math.exp(_mean_loss(model, tokenizer, [encode_pair(tokenizer, "", t) for t in texts], batch_size))
+    return math.exp(
+        _mean_loss(model, tokenizer, [encode_pair(tokenizer, "", t) for t in texts], batch_size)
+    )
 
 
 def facts():
@@ -116,21 +132,34 @@ def facts_kept(model, tokenizer, rows=None, batch_size=200):
 
 def world_texts(count=200):
     """`count` documents of the pocket world that no base was trained on; fewer on a large base."""
-    return bases.chosen().affordable(json.loads((DATA / "world" / "heldout.json").read_text(encoding="utf-8"))[:count], cost=4)
+    return bases.chosen().affordable(
+        json.loads((DATA / "world" / "heldout.json").read_text(encoding="utf-8"))[:count], cost=4
+    )
 
 
-def answers(model, tokenizer, prompts, max_new_tokens=40, batch_size=50, do_sample=False, **options):
+def answers(
+    model, tokenizer, prompts, max_new_tokens=40, batch_size=50, do_sample=False, **options
+):
     """Greedy answers as text (special tokens and the prompt cut off), one per prompt, batched with left padding."""
     texts, side = [], tokenizer.padding_side
     tokenizer.padding_side = "left"
     try:
         with evaluating(model):
             for start in range(0, len(prompts), batch_size):
-                batch = tokenizer(list(prompts[start:start + batch_size]), return_tensors="pt", padding=True).to(model.device)
+                batch = tokenizer(
+                    list(prompts[start : start + batch_size]), return_tensors="pt", padding=True
+                ).to(model.device)
                 batch.pop("token_type_ids", None)
-                out = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=do_sample,
-                                     pad_token_id=tokenizer.pad_token_id, **options)
-                texts += tokenizer.batch_decode(out[:, batch["input_ids"].shape[1]:], skip_special_tokens=True)
+                out = model.generate(
+                    **batch,
+                    max_new_tokens=max_new_tokens,
+                    do_sample=do_sample,
+                    pad_token_id=tokenizer.pad_token_id,
+                    **options,
+                )
+                texts += tokenizer.batch_decode(
+                    out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+                )
     finally:
         tokenizer.padding_side = side
     return texts
@@ -152,7 +181,15 @@ def accuracy(predicted, wanted):
 def chrf(predicted, wanted):
     """chrF (0 to 1): F score over pieces of one to six characters (Popović, W15-3049), by sacrebleu, which counts to 100."""
     import sacrebleu
-    return sacrebleu.corpus_chrf([p.strip() for p in predicted], [[w.strip() for w in wanted]]).score / 100
+
+    return (
+        sacrebleu.corpus_chrf([p.strip() for p in predicted], [[w.strip() for w in wanted]]).score
+        / 100
+    )
 
 
-METRICS = {"sentiment": accuracy, "entities": entity_f1, "translation": chrf}  # each called with (predicted, wanted) lists of texts
+METRICS = {
+    "sentiment": accuracy,
+    "entities": entity_f1,
+    "translation": chrf,
+}  # each called with (predicted, wanted) lists of texts

@@ -9,6 +9,7 @@ in running text, "\\nParis" is other tokens (in Mistral's own vocabulary three i
 answers on validation rows: .45 with the space, .12 with the newline, .13 with nothing between (one run each). Mistral's
 tokenizer cuts at the colon either way, so the border between prompt and answer is exact.
 """
+
 import json
 import pathlib
 import random
@@ -19,11 +20,15 @@ from . import DATA
 
 FIELDS, EXTRA = ("instruction", "input", "output"), ("kind",)
 # The two variants of Stanford Alpaca's prompt, word for word (github.com/tatsu-lab/stanford_alpaca, train.py).
-WITH_INPUT = ("Below is an instruction that describes a task, paired with an input that provides further context. "
-              "Write a response that appropriately completes the request.\n\n"
-              "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:")
-WITHOUT_INPUT = ("Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-                 "### Instruction:\n{instruction}\n\n### Response:")
+WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:"
+)
+WITHOUT_INPUT = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:"
+)
 MARKERS = ("### Instruction:", "### Input:", "### Response:")
 ALPACA, REVISION, HELD_OUT = "yahma/alpaca-cleaned", "12567cabf869d7c92e573c7c783905fc160e9639", 500
 
@@ -31,7 +36,11 @@ ALPACA, REVISION, HELD_OUT = "yahma/alpaca-cleaned", "12567cabf869d7c92e573c7c78
 def prompt(row):
     """The prompt of a row, from "Below is" to "### Response:"; a row whose input is missing or blank gets the short variant."""
     has_input = (row.get("input") or "").strip()
-    return WITH_INPUT.format(**row) if has_input else WITHOUT_INPUT.format(instruction=row["instruction"])
+    return (
+        WITH_INPUT.format(**row)
+        if has_input
+        else WITHOUT_INPUT.format(instruction=row["instruction"])
+    )
 
 
 def answer(row):
@@ -46,12 +55,15 @@ def examples(rows):
 
 def for_trl(rows, tokenizer):
     """[{"prompt", "completion"}] for SFTTrainer, which takes the loss on the completion only. It ends in the end-of-text token."""
-    return [{"prompt": prompt(row), "completion": answer(row) + tokenizer.eos_token} for row in rows]
+    return [
+        {"prompt": prompt(row), "completion": answer(row) + tokenizer.eos_token} for row in rows
+    ]
 
 
 @dataclass(frozen=True)
 class Unreadable:
     """A line of a file that holds no JSON object's text; it stands among the rows so that the report can count it."""
+
     text: str
     reason: str
 
@@ -62,6 +74,7 @@ class Report:
 
     `originals` are the rejected rows as they were read, in the order of `rejected`; `name` is the file's, if there is one.
     """
+
     kept: list
     rejected: list
     originals: list = field(default_factory=list)
@@ -72,21 +85,37 @@ class Report:
         return len(self.kept) + len(self.rejected)
 
     def __str__(self):
-        lines = [f"{self.name + ': ' if self.name else ''}{self.read:,} rows read, {len(self.kept):,} kept, {len(self.rejected):,} rejected"]
+        lines = [
+            f"{self.name + ': ' if self.name else ''}{self.read:,} rows read, {len(self.kept):,} kept, {len(self.rejected):,} rejected"
+        ]
         lines += [f"  row {number}: {reason}" for number, reason in self.rejected[:20]]
-        lines += [f"  and {len(self.rejected) - 20:,} more in `rejected`"] if len(self.rejected) > 20 else []
+        lines += (
+            [f"  and {len(self.rejected) - 20:,} more in `rejected`"]
+            if len(self.rejected) > 20
+            else []
+        )
         mend = f"Mend these rows in {self.name} and check it again; until then, training goes on without them."
         return "\n".join(lines + ([mend] if self.name and self.rejected else []))
 
     def save_rejected(self, path):
         """Write the rejected rows as JSON lines {"row", "reason", "original"}; nothing that was read is lost. Returns the path."""
-        lines = [json.dumps({"row": number, "reason": reason, "original": original.text if isinstance(original, Unreadable) else original})
-                 for (number, reason), original in zip(self.rejected, self.originals)]
+        lines = [
+            json.dumps(
+                {
+                    "row": number,
+                    "reason": reason,
+                    "original": original.text if isinstance(original, Unreadable) else original,
+                }
+            )
+            for (number, reason), original in zip(self.rejected, self.originals)
+        ]
         pathlib.Path(path).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
         return pathlib.Path(path)
 
 
-MANGLED = re.compile("[\u00c2\u00c3\u00e2\u00f0][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]+")
+MANGLED = re.compile(
+    "[\u00c2\u00c3\u00e2\u00f0][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]+"
+)
 
 
 def mangled(text):
@@ -108,9 +137,15 @@ def fault(row, special=()):
         return row.reason
     if not isinstance(row, dict):
         return f"a {type(row).__name__} where an object with {', '.join(FIELDS)} belongs"
-    missing, extra = [f for f in FIELDS if f not in row], [f for f in row if f not in FIELDS + EXTRA]
+    missing, extra = (
+        [f for f in FIELDS if f not in row],
+        [f for f in row if f not in FIELDS + EXTRA],
+    )
     if missing or extra:
-        return "; ".join([f"the field {f!r} is missing" for f in missing] + [f"the field {f!r} is unknown" for f in extra])
+        return "; ".join(
+            [f"the field {f!r} is missing" for f in missing]
+            + [f"the field {f!r} is unknown" for f in extra]
+        )
     for field in FIELDS:
         text = row[field]
         if not isinstance(text, str):
@@ -126,7 +161,11 @@ def fault(row, special=()):
         except UnicodeEncodeError:
             return f"{field!r} contains half of a character (a lone surrogate), which no tokenizer can read"
         if found := mangled(text):
-            was = f", {found[1]!r} read in the wrong encoding" if found[1] else ", which text in the right encoding does not hold"
+            was = (
+                f", {found[1]!r} read in the wrong encoding"
+                if found[1]
+                else ", which text in the right encoding does not hold"
+            )
             return f"{field!r} contains {ascii(found[0])}{was}"
     return ""
 
@@ -151,11 +190,20 @@ def check_rows(rows, tokenizer, max_length):
         if twin != number:
             reasons[number] = f"the same as row {twin}"
     fit = [number for number in range(1, len(rows) + 1) if number not in reasons]
-    texts = [pair["prompt"] + pair["completion"] for pair in for_trl([rows[n - 1] for n in fit], tokenizer)]
+    texts = [
+        pair["prompt"] + pair["completion"]
+        for pair in for_trl([rows[n - 1] for n in fit], tokenizer)
+    ]
     for number, ids in zip(fit, tokenizer(texts)["input_ids"] if texts else []):
         if len(ids) > max_length:
-            reasons[number] = f"{len(ids):,} tokens, longer than {max_length:,}: it would lose the end of its answer"
-    return Report([row for n, row in enumerate(rows, 1) if n not in reasons], sorted(reasons.items()), [rows[n - 1] for n in sorted(reasons)])
+            reasons[number] = (
+                f"{len(ids):,} tokens, longer than {max_length:,}: it would lose the end of its answer"
+            )
+    return Report(
+        [row for n, row in enumerate(rows, 1) if n not in reasons],
+        sorted(reasons.items()),
+        [rows[n - 1] for n in sorted(reasons)],
+    )
 
 
 def check_file(path, tokenizer, max_length):
@@ -172,7 +220,9 @@ def read(path, strict=True):
     """
     path = pathlib.Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"There is no file {path.name} in {path.parent}. Upload it there, or mend the name.")
+        raise FileNotFoundError(
+            f"There is no file {path.name} in {path.parent}. Upload it there, or mend the name."
+        )
     data = path.read_bytes()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise ValueError(f"{path.name}, line 1: the file is UTF-16. Save it again as UTF-8.")
@@ -188,7 +238,11 @@ def read(path, strict=True):
             at, reason = unreadable(line, error, whole)
             if strict or whole:
                 raise ValueError(f"{path.name}, line {number or at}: {reason}") from None
-            rows.append(Unreadable(line.decode("utf-8", "backslashreplace").strip(), f"line {number}: {reason}"))
+            rows.append(
+                Unreadable(
+                    line.decode("utf-8", "backslashreplace").strip(), f"line {number}: {reason}"
+                )
+            )
     rows = rows[0] if whole else rows
     if not rows:
         raise ValueError(f"{path.name} holds no rows.")
@@ -198,10 +252,16 @@ def read(path, strict=True):
 def unreadable(line, error, whole):
     """(line within the text, reason and remedy) of an error of `json.loads` or of decoding."""
     if isinstance(error, UnicodeDecodeError):
-        return line[:error.start].count(b"\n") + 1, f"the byte 0x{line[error.start]:02x} is not UTF-8. Save the file again as UTF-8."
+        return line[: error.start].count(
+            b"\n"
+        ) + 1, f"the byte 0x{line[error.start]:02x} is not UTF-8. Save the file again as UTF-8."
     if not whole and line.startswith(b"\xef\xbb\xbf"):
         return 1, "a byte-order mark in the middle of the file (two files joined?). Delete it."
-    wanted = "The file must be one list of objects." if whole else "Each line must be one whole JSON object."
+    wanted = (
+        "The file must be one list of objects."
+        if whole
+        else "Each line must be one whole JSON object."
+    )
     return error.lineno, f"not valid JSON, column {error.colno} ({error.msg}). {wanted}"
 
 
@@ -211,16 +271,24 @@ def load(split, base=None):
     Alpaca has one split. A shuffle with a fixed seed puts 500 rows into validation, 500 into test and the rest into train.
     """
     from . import bases
+
     if split not in ("train", "validation", "test"):
         raise ValueError(f"There is no split {split!r}; there are train, validation, test.")
     if not bases.chosen(base).alpaca:
         return read(DATA / "tasks" / "instructions" / f"{split}.jsonl")
     from datasets import load_dataset
+
     try:
         rows = load_dataset(ALPACA, revision=REVISION, split="train").to_list()
     except (OSError, ValueError) as error:
-        raise OSError(f"The data set {ALPACA} could not be fetched: {str(error).splitlines()[0]}\nWithout a network, use "
-                      "BASE = \"pocket\", whose rows are in the repository.") from error
+        raise OSError(
+            f"The data set {ALPACA} could not be fetched: {str(error).splitlines()[0]}\nWithout a network, use "
+            'BASE = "pocket", whose rows are in the repository.'
+        ) from error
     random.Random(3407).shuffle(rows)
-    cut = {"validation": (0, HELD_OUT), "test": (HELD_OUT, 2 * HELD_OUT), "train": (2 * HELD_OUT, None)}[split]
+    cut = {
+        "validation": (0, HELD_OUT),
+        "test": (HELD_OUT, 2 * HELD_OUT),
+        "train": (2 * HELD_OUT, None),
+    }[split]
     return rows[slice(*cut)]

@@ -1,4 +1,5 @@
 """Find and replace linear layers in a model, for methods written by hand."""
+
 from torch import nn
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -8,7 +9,11 @@ ALL_LINEAR = ATTENTION + FEED_FORWARD
 
 def linears(model, targets=ALL_LINEAR):
     """{full name: nn.Linear} of the layers whose last name is in `targets`."""
-    found = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and n.split(".")[-1] in targets}
+    found = {
+        n: m
+        for n, m in model.named_modules()
+        if isinstance(m, nn.Linear) and n.split(".")[-1] in targets
+    }
     if not found:
         raise ValueError(f"No linear layer is called any of {', '.join(targets)} in this model.")
     return found

@@ -3,6 +3,7 @@
 Every question has three good answers and the bad ones are known too, so "how often would a sampled answer be good?" is a sum of
 exact probabilities and needs no sampling.
 """
+
 import contextlib
 
 import torch
@@ -14,7 +15,10 @@ START = DATA / "results" / "dpo-start.safetensors"  # written by tools.sweeps dp
 
 def for_trl(rows):
     """[{"prompt", "chosen", "rejected"}]: the prompt by its template, both answers with their space; TRL adds the end of text."""
-    return [{"prompt": r["prompt"], "chosen": f" {r['chosen']}", "rejected": f" {r['rejected']}"} for r in rows]
+    return [
+        {"prompt": r["prompt"], "chosen": f" {r['chosen']}", "rejected": f" {r['rejected']}"}
+        for r in rows
+    ]
 
 
 def both(rows):
@@ -25,12 +29,14 @@ def both(rows):
 def save_start(model, path):
     """The LoRA adapter's weights in float16."""
     from safetensors.torch import save_file
+
     save_file({n: p.detach().half().contiguous() for n, p in training.trainable(model)}, path)
 
 
 def start(base=None):
     """The model after SFT on `both(rows)`, adapter merged: stored for pocket-s (160 steps), trained now on another base."""
     from safetensors.torch import load_file
+
     name = bases.chosen(base).name
     model, tokenizer = bases.load(name)
     model = methods.apply("lora", model, rank=8)
@@ -40,22 +46,48 @@ def start(base=None):
             for n, p in training.trainable(model):
                 p.copy_(stored[n])
     else:
-        training.train(model, tokenizer, both(tasks.load("preferences", "train")), steps=80, lr=1e-3, batch_size=bases.chosen(name).batch)
+        training.train(
+            model,
+            tokenizer,
+            both(tasks.load("preferences", "train")),
+            steps=80,
+            lr=1e-3,
+            batch_size=bases.chosen(name).batch,
+        )
     return model.merge_and_unload().eval()
 
 
 def settings(folder, steps, lr, beta, pairs=8, seed=0, **more):
     """Keyword arguments of a quiet `DPOConfig`: cosine schedule with a short warm-up, every step logged, nothing saved."""
-    return {"output_dir": str(folder), "max_steps": steps, "learning_rate": lr, "beta": beta, "per_device_train_batch_size": pairs,
-            "seed": seed, "warmup_steps": max(1, steps // 10), "lr_scheduler_type": "cosine", "logging_steps": 1, "report_to": "none",
-            "save_strategy": "no", "gradient_checkpointing": False, "disable_tqdm": training.quiet(), "max_length": None,
-            "dataloader_pin_memory": False, "bf16": False, "fp16": False, **more}
+    return {
+        "output_dir": str(folder),
+        "max_steps": steps,
+        "learning_rate": lr,
+        "beta": beta,
+        "per_device_train_batch_size": pairs,
+        "seed": seed,
+        "warmup_steps": max(1, steps // 10),
+        "lr_scheduler_type": "cosine",
+        "logging_steps": 1,
+        "report_to": "none",
+        "save_strategy": "no",
+        "gradient_checkpointing": False,
+        "disable_tqdm": training.quiet(),
+        "max_length": None,
+        "dataloader_pin_memory": False,
+        "bf16": False,
+        "fp16": False,
+        **more,
+    }
 
 
 def lora_config(rank=8):
     """The course's LoRA (alpha = 2 r, all linear layers) as a configuration that a trainer can be given."""
     from peft import LoraConfig
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(modules.ALL_LINEAR), task_type="CAUSAL_LM")
+
+    return LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=list(modules.ALL_LINEAR), task_type="CAUSAL_LM"
+    )
 
 
 def log_probabilities(model, tokenizer, texts, batch_size=100):
@@ -63,7 +95,9 @@ def log_probabilities(model, tokenizer, texts, batch_size=100):
     pairs = [evaluation.encode_pair(tokenizer, *text) for text in texts]
     total, greedy = torch.zeros(len(texts)), torch.zeros(len(texts), dtype=torch.bool)
     with evaluation.evaluating(model):
-        for index, logits, labels in evaluation._scored_batches(model, tokenizer, pairs, batch_size):
+        for index, logits, labels in evaluation._scored_batches(
+            model, tokenizer, pairs, batch_size
+        ):
             kept = labels != evaluation.IGNORE
             token = logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
             total[index] = (token * kept).sum(-1).cpu()
@@ -80,12 +114,27 @@ def pair_log_probabilities(model, tokenizer, rows, batch_size=100):
 def questions(rows):
     """One row a question, with the answers that count as good, rude and rambling (all of them right in the fact)."""
     rude_rows = [r for r in rows if r["kind"] == "rude"]
-    ends = {side: sorted({r[side].split(". ", 1)[1] for r in tasks.load("preferences", "train") if r["kind"] == "rude"}) for side in ("chosen", "rejected")}
+    ends = {
+        side: sorted(
+            {
+                r[side].split(". ", 1)[1]
+                for r in tasks.load("preferences", "train")
+                if r["kind"] == "rude"
+            }
+        )
+        for side in ("chosen", "rejected")
+    }
     made = []
     for r in rude_rows:
         fact = r["chosen"].split(". ", 1)[0] + "."
-        made.append({**r, "good": [f" {fact} {e}" for e in ends["chosen"]], "rude": [f" {fact} {e}" for e in ends["rejected"]],
-                     "rambling": [f" {fact} {fact} {fact}"]})
+        made.append(
+            {
+                **r,
+                "good": [f" {fact} {e}" for e in ends["chosen"]],
+                "rude": [f" {fact} {e}" for e in ends["rejected"]],
+                "rambling": [f" {fact} {fact} {fact}"],
+            }
+        )
     return made
 
 
@@ -93,8 +142,14 @@ def manners(model, tokenizer, asked, kinds=("good", "rude", "rambling")):
     """{kind: probability of a sampled answer of that kind} over questions, and `greedy`: the share whose greedy answer is good."""
     texts = [(kind, q["prompt"], answer) for q in asked for kind in kinds for answer in q[kind]]
     log_p, greedy = log_probabilities(model, tokenizer, [text[1:] for text in texts])
-    found = {kind: sum(p for (k, *_), p in zip(texts, log_p.exp().tolist()) if k == kind) / len(asked) for kind in kinds}
-    return {**found, "greedy": sum(g for (k, *_), g in zip(texts, greedy.tolist()) if k == "good") / len(asked)}
+    found = {
+        kind: sum(p for (k, *_), p in zip(texts, log_p.exp().tolist()) if k == kind) / len(asked)
+        for kind in kinds
+    }
+    return {
+        **found,
+        "greedy": sum(g for (k, *_), g in zip(texts, greedy.tolist()) if k == "good") / len(asked),
+    }
 
 
 @contextlib.contextmanager
@@ -115,13 +170,25 @@ def kl_to_reference(model, tokenizer, prompts, reference=None, max_new_tokens=40
     tokenizer.padding_side = side
     start = inputs["input_ids"].shape[1] - 1
     with evaluation.evaluating(model):
-        ids = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], do_sample=True, top_k=0,
-                             max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id)
-        said = ids[:, start + 1:] != tokenizer.pad_token_id
+        ids = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            do_sample=True,
+            top_k=0,
+            max_new_tokens=max_new_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        said = ids[:, start + 1 :] != tokenizer.pad_token_id
         mask = torch.cat([inputs["attention_mask"], said.long()], 1)
-        batch = {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
+        batch = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
+        }
         policy = model(**batch).logits[:, start:-1].float().log_softmax(-1)
-        with reference_of(model) if reference is None else contextlib.nullcontext(reference) as other:
+        with (
+            reference_of(model) if reference is None else contextlib.nullcontext(reference) as other
+        ):
             before = other(**batch).logits[:, start:-1].float().log_softmax(-1)
         return ((policy.exp() * (policy - before)).sum(-1) * said).sum(1).mean().item()
 
@@ -129,6 +196,7 @@ def kl_to_reference(model, tokenizer, prompts, reference=None, max_new_tokens=40
 def log_of(trainer):
     """Train, keep the trainer's lines off the page while outputs are stored, and return its log, a dict a step."""
     from transformers.trainer_callback import PrinterCallback
+
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     trainer.model.eval()

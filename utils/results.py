@@ -2,6 +2,7 @@
 
 Only `tools/` writes there; a lesson reads, draws, and recomputes at least one row live.
 """
+
 import importlib.metadata
 import json
 import math
@@ -26,8 +27,11 @@ def processor():
 
 def provenance():
     """{"processor", "python", library: version ...} of this machine."""
-    return {"processor": processor(), "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in LIBRARIES}}
+    return {
+        "processor": processor(),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
 
 
 def save(name, rows, settings, folder=None):
@@ -45,7 +49,9 @@ def load(name):
     path = DATA / "results" / f"{name}.json"
     if not path.exists():
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.json")))
-        raise FileNotFoundError(f"data/results/{name}.json is missing; it is written by tools/. There are: {there}.")
+        raise FileNotFoundError(
+            f"data/results/{name}.json is missing; it is written by tools/. There are: {there}."
+        )
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -57,12 +63,38 @@ def select(rows, **wanted):
 def on_cards(**wanted):
     """A Table of the 7B steps that tools/gpu_evidence.py timed on real cards, base weights random; it says so if there are none yet."""
     from .tables import Table
+
     files = sorted((DATA / "results").glob("gpu-*.json"))
-    found = [(load(f.stem)["settings"]["card"]["name"], row) for f in files for row in select(load(f.stem)["rows"], part="speed", **wanted)]
+    found = [
+        (load(f.stem)["settings"]["card"]["name"], row)
+        for f in files
+        for row in select(load(f.stem)["rows"], part="speed", **wanted)
+    ]
     if not found:
         return Table(["measured on a GPU"], [("not measured yet",)])
-    columns = ("stack", "dtype", "batch", "accumulation", "length", "outcome", "tokens_per_second", "peak_reserved_gib", "share_of_limit")
-    header = ["card", "stack", "dtype", "rows", "accumulated", "tokens a row", "outcome", "tokens/s", "peak GiB", "share of the card's limit"]
+    columns = (
+        "stack",
+        "dtype",
+        "batch",
+        "accumulation",
+        "length",
+        "outcome",
+        "tokens_per_second",
+        "peak_reserved_gib",
+        "share_of_limit",
+    )
+    header = [
+        "card",
+        "stack",
+        "dtype",
+        "rows",
+        "accumulated",
+        "tokens a row",
+        "outcome",
+        "tokens/s",
+        "peak GiB",
+        "share of the card's limit",
+    ]
     return Table(header, [(name, *(row.get(c, "") for c in columns)) for name, row in found])
 
 
@@ -85,18 +117,23 @@ def paired_difference(rows_a, rows_b, column, pair="seed"):
     b = {row[pair]: row[column] for row in rows_b}
     gaps = [row[column] - b[row[pair]] for row in rows_a if row[pair] in b]
     if len(gaps) < 2:
-        raise ValueError(f"An interval needs two pairs or more; {len(gaps)} {pair}s are in both sets of rows.")
-    return statistics.fmean(gaps), T95.get(len(gaps) - 1, 1.96) * statistics.stdev(gaps) / math.sqrt(len(gaps))
+        raise ValueError(
+            f"An interval needs two pairs or more; {len(gaps)} {pair}s are in both sets of rows."
+        )
+    return statistics.fmean(gaps), T95.get(len(gaps) - 1, 1.96) * statistics.stdev(
+        gaps
+    ) / math.sqrt(len(gaps))
 
 
 def mean_and_spread(rows, column, digits=2):
-    """"0.93 ± 0.02 (3 runs)" for a column."""
+    """ "0.93 ± 0.02 (3 runs)" for a column."""
     return f"{mean(rows, column):.{digits}f} ± {spread(rows, column):.{digits}f} ({len(rows)} runs)"
 
 
 def same_as_stored(row, **values):
     """A sentence; AssertionError if this machine recomputes the stored row's settings on a CPU and gets other values."""
     from . import bases
+
     if bases.chosen().name != row["base"] or bases.device().type != "cpu":
         return f"the stored run was {row['base']} on a CPU, yours may differ"
     for name, value in values.items():
@@ -107,6 +144,7 @@ def same_as_stored(row, **values):
 def expect(holds, finding):
     """Check a finding that the lesson's text states of the pocket base: AssertionError there; on another base it is only said to fail."""
     from . import bases
+
     if not holds:
         name = bases.chosen().name
         assert name != "pocket-s" or bases.device().type != "cpu", finding

@@ -1,4 +1,5 @@
 """Ratios of times, measured so that a busy machine hurts all sides alike."""
+
 import contextlib
 import statistics
 import time

@@ -3,6 +3,7 @@
 It is the plain PyTorch loop (batch, loss, backward, clip, step) and costs no more than that; the lessons that teach a
 library's trainer (13 and 14) use TRL's instead.
 """
+
 import math
 import os
 import pathlib
@@ -19,10 +20,11 @@ from . import bases, evaluation
 @dataclass
 class History:
     """What a run left behind: `loss` per step (nats a token), `scores` as (step, value), `seconds` for the loop."""
+
     loss: list[float] = field(default_factory=list)
     scores: list[tuple[int, float]] = field(default_factory=list)
     seconds: float = 0.0
-    start: int = 0      # the step from which this call went on, 0 for a fresh run
+    start: int = 0  # the step from which this call went on, 0 for a fresh run
 
     @property
     def final_loss(self):
@@ -38,8 +40,14 @@ def trainable(model):
 
 def count(model):
     """(trainable, all) numbers of parameters; 4-bit weights count as the numbers that they stand for."""
-    sizes = [(p.numel() * (2 if p.__class__.__name__ == "Params4bit" and p.dtype == torch.uint8 else 1), p.requires_grad)
-             for p in model.parameters()]
+    sizes = [
+        (
+            p.numel()
+            * (2 if p.__class__.__name__ == "Params4bit" and p.dtype == torch.uint8 else 1),
+            p.requires_grad,
+        )
+        for p in model.parameters()
+    ]
     return sum(n for n, t in sizes if t), sum(n for n, _ in sizes)
 
 
@@ -65,8 +73,24 @@ def schedule(step, steps, warmup):
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def train(model, tokenizer, rows, steps=80, lr=3e-3, batch_size=16, seed=0, warmup=8, weight_decay=0.0, parameters=None,
-          evaluate=None, evaluate_every=20, checkpoint=None, checkpoint_every=20, progress=None, collate=evaluation.collate):
+def train(
+    model,
+    tokenizer,
+    rows,
+    steps=80,
+    lr=3e-3,
+    batch_size=16,
+    seed=0,
+    warmup=8,
+    weight_decay=0.0,
+    parameters=None,
+    evaluate=None,
+    evaluate_every=20,
+    checkpoint=None,
+    checkpoint_every=20,
+    progress=None,
+    collate=evaluation.collate,
+):
     """Train what requires a gradient on rows with `prompt` and `answer`; the loss is on the answer and EOS only.
 
     rows         dicts with `prompt` and `answer`, or ready pairs (ids, labels)
@@ -79,7 +103,9 @@ def train(model, tokenizer, rows, steps=80, lr=3e-3, batch_size=16, seed=0, warm
     """
     learnable = [p for _, p in trainable(model)]
     if not learnable:
-        raise ValueError("Nothing to train: no parameter requires a gradient. After PeftModel.from_pretrained pass is_trainable=True.")
+        raise ValueError(
+            "Nothing to train: no parameter requires a gradient. After PeftModel.from_pretrained pass is_trainable=True."
+        )
     pairs = encode(model, tokenizer, rows)
     steps, batch_size, lr, warmup = bases.chosen().budget(steps, batch_size, lr, warmup)
     optimizer = torch.optim.AdamW(parameters or learnable, lr=lr, weight_decay=weight_decay)
@@ -91,7 +117,13 @@ def train(model, tokenizer, rows, steps=80, lr=3e-3, batch_size=16, seed=0, warm
     model.train()
     order = list(batches(len(pairs), batch_size, steps, seed))
     began = time.perf_counter()
-    bar = tqdm(range(history.start, steps), initial=history.start, total=steps, leave=False, disable=quiet() if progress is None else not progress)
+    bar = tqdm(
+        range(history.start, steps),
+        initial=history.start,
+        total=steps,
+        leave=False,
+        disable=quiet() if progress is None else not progress,
+    )
     for step in bar:
         for group, peak in zip(optimizer.param_groups, peaks):
             group["lr"] = peak * schedule(step, steps, warmup)
@@ -115,8 +147,10 @@ def train(model, tokenizer, rows, steps=80, lr=3e-3, batch_size=16, seed=0, warm
 def loss_of(model, batch):
     """Mean cross-entropy over the labels of a batch; virtual tokens that a prompt method puts in front are skipped."""
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    logits = logits[:, -batch["labels"].shape[1]:][:, :-1].float()
-    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=evaluation.IGNORE)
+    logits = logits[:, -batch["labels"].shape[1] :][:, :-1].float()
+    return torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=evaluation.IGNORE
+    )
 
 
 def encode(model, tokenizer, rows):
@@ -128,11 +162,15 @@ def encode(model, tokenizer, rows):
     for number, row in enumerate(rows, 1):
         ready = isinstance(row, tuple)
         if not ready and not row["answer"].strip():
-            raise ValueError(f"Row {number}: the answer is empty, so there is nothing to learn from it. Remove the row.")
+            raise ValueError(
+                f"Row {number}: the answer is empty, so there is nothing to learn from it. Remove the row."
+            )
         pair = row if ready else evaluation.encode_pair(tokenizer, row["prompt"], row["answer"])
         if len(pair[0]) > context:
-            raise ValueError(f"Row {number} has {len(pair[0])} tokens, more than the context of {context}. Shorten it: cut off, it would "
-                             "lose the end of its answer.")
+            raise ValueError(
+                f"Row {number} has {len(pair[0])} tokens, more than the context of {context}. Shorten it: cut off, it would "
+                "lose the end of its answer."
+            )
         pairs.append(pair)
     return pairs
 
@@ -141,8 +179,13 @@ def save_checkpoint(folder, model, optimizer, history, step):
     """Trainable weights, optimiser state and history; written beside and renamed, so that a kill leaves the old one."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {"step": step, "weights": dict(trainable(model)), "optimizer": optimizer.state_dict(),
-             "loss": history.loss, "scores": history.scores}
+    state = {
+        "step": step,
+        "weights": dict(trainable(model)),
+        "optimizer": optimizer.state_dict(),
+        "loss": history.loss,
+        "scores": history.scores,
+    }
     torch.save(state, folder / "state.tmp")
     (folder / "state.tmp").replace(folder / "state.pt")
 
@@ -155,12 +198,20 @@ def resume(folder, model, optimizer):
     try:
         state = torch.load(path, weights_only=True, map_location=model.device)
     except Exception as error:
-        raise OSError(f"The checkpoint {path} cannot be read ({type(error).__name__}); delete the folder to start again.") from error
+        raise OSError(
+            f"The checkpoint {path} cannot be read ({type(error).__name__}); delete the folder to start again."
+        ) from error
     parameters = dict(trainable(model))
-    if {n: p.shape for n, p in parameters.items()} != {n: w.shape for n, w in state["weights"].items()}:
-        raise ValueError(f"The checkpoint {path} belongs to another model or adapter; delete it or choose another folder.")
+    if {n: p.shape for n, p in parameters.items()} != {
+        n: w.shape for n, w in state["weights"].items()
+    }:
+        raise ValueError(
+            f"The checkpoint {path} belongs to another model or adapter; delete it or choose another folder."
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(state["weights"][name])
     optimizer.load_state_dict(state["optimizer"])
-    return History(loss=state["loss"], scores=[tuple(s) for s in state["scores"]], start=state["step"])
+    return History(
+        loss=state["loss"], scores=[tuple(s) for s in state["scores"]], start=state["step"]
+    )

@@ -6,7 +6,8 @@ BEST = "import torch\ndef answer(ref, reward, beta):\n    return "
 
 SOLUTIONS = {
     "still_pushes": PUSH + "~(high & good | low & ~good)",
-    "group_advantages": GROUP + "((g - g.mean(1, keepdim=True)) / (g.std(1, keepdim=True) + 1e-4)).flatten()",
+    "group_advantages": GROUP
+    + "((g - g.mean(1, keepdim=True)) / (g.std(1, keepdim=True) + 1e-4)).flatten()",
     "best_policy": BEST + "torch.softmax(ref.log() + reward / beta, 0)",
 }
 
@@ -30,11 +31,17 @@ WRONG = {
         (GROUP + "(g - g.mean(1, keepdim=True)) / rewards.std()", "both from the group"),
         (GROUP + "g / g.std(1, keepdim=True)", "has to come off first"),
         (GROUP + "(g - g.mean(1, keepdim=True)) / g.var(1, keepdim=True)", "its root"),
-        ("def answer(rewards, size):\n    g = rewards.view(size, -1)\n    return (g - g.mean(0)) / g.std(0)", "side by side"),
+        (
+            "def answer(rewards, size):\n    g = rewards.view(size, -1)\n    return (g - g.mean(0)) / g.std(0)",
+            "side by side",
+        ),
         (GROUP + "g.mean(1, keepdim=True) - g", "better than its group is positive"),
         (GROUP + "(g - g.mean(1, keepdim=True)) / g.std(1, keepdim=True)", "divide by 0"),
         (GROUP + "g.mean(1)", "one advantage for each"),
-        (GROUP + "(g - g.max(1, keepdim=True).values) / g.std(1, keepdim=True)", "mean should be 0"),
+        (
+            GROUP + "(g - g.max(1, keepdim=True).values) / g.std(1, keepdim=True)",
+            "mean should be 0",
+        ),
     ],
     "best_policy": [
         (BEST + "ref * torch.exp(reward / beta)", "sum to 1"),

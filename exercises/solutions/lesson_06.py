@@ -41,7 +41,11 @@ WRONG = {
         (MODEL + "p.requires_grad_(p.is_floating_point())\n    return model", "would train too"),
         (MODEL + "p.requires_grad_('lora_A' in name)\n    return model", "Only 2 of the 4"),
         (MODEL + "p.requires_grad_(False)\n    return model", "Nothing trains"),
-        (MODEL + "if 'lora_' not in name:\n            p.requires_grad_(False)\n    return model", "Nothing trains"),
+        (
+            MODEL
+            + "if 'lora_' not in name:\n            p.requires_grad_(False)\n    return model",
+            "Nothing trains",
+        ),
         (MODEL + "p.requires_grad_('lora_' in name)\n    return 1", "Return the model"),
         (MODEL + "p.requires_grad_('norm' in name)\n    return model", "Not the right ones"),
     ],

@@ -17,7 +17,10 @@ WRONG = {
         (COUNT + "layers * (kv_heads * (hidden // heads) + ffn)", "Only one of keys and values"),
         (COUNT + "layers * (2 * kv_heads * (hidden // heads) + hidden)", "not its output"),
         (COUNT + "layers * (2 * kv_heads * (hidden // heads) + 2 * ffn)", "share one l_ff"),
-        (COUNT + "layers * (hidden + 2 * kv_heads * (hidden // heads) + ffn)", "Queries are not scaled"),
+        (
+            COUNT + "layers * (hidden + 2 * kv_heads * (hidden // heads) + ffn)",
+            "Queries are not scaled",
+        ),
         (COUNT + "layers * (2 * kv_heads + ffn)", "A head is not one number"),
         (COUNT + "layers * hidden * (2 * kv_heads * (hidden // heads) + ffn)", "frozen matrices"),
         (COUNT + "layers * (2 * 64 + ffn)", "those of Mistral-7B"),
@@ -40,7 +43,10 @@ WRONG = {
         (SCALE + "x * L[task].mean(0).view(x.shape[1], 1, -1)", "mean of the tasks"),
         (SCALE + "x * L[:len(x)].view(len(x), x.shape[1], 1, -1)", "row's number in the batch"),
         (SCALE + "x + L[task].view(len(x), x.shape[1], 1, -1)", "not added"),
-        (SCALE + "x * L[task].view(len(x), -1, x.shape[1]).transpose(1, 2)[:, :, None]", "head after head"),
+        (
+            SCALE + "x * L[task].view(len(x), -1, x.shape[1]).transpose(1, 2)[:, :, None]",
+            "head after head",
+        ),
         (SCALE + "x[0] * L[task].view(len(x), x.shape[1], 1, -1)[0]", "shape"),
         (SCALE + "x * L[task].view(2, 2, 1, 2)", "RuntimeError"),
         (SCALE + "x * L[task].view(len(x), x.shape[1], 1, -1) ** 2", "row 0"),

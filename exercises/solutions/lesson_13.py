@@ -25,7 +25,10 @@ WRONG = {
         ("def answer(c):\n    return 'bfloat16'", "A T4 is (7, 5)"),
         ("def answer(c):\n    return 'bfloat16' if c > (8, 0) else 'float16'", "exactly (8, 0)"),
         ("def answer(c):\n    return 'float16' if c >= (8, 0) else 'bfloat16'", "other way round"),
-        ("def answer(c):\n    return 'bfloat16' if f'{c[0]}.{c[1]}' >= '8.0' else 'float16'", "not texts"),
+        (
+            "def answer(c):\n    return 'bfloat16' if f'{c[0]}.{c[1]}' >= '8.0' else 'float16'",
+            "not texts",
+        ),
         ("def answer(c):\n    return 'float32'", "16 bits"),
         ("def answer(c):\n    return 'float16'", "exactly (8, 0)"),
     ],
@@ -36,6 +39,9 @@ WRONG = {
         ("def answer(r, b, a):\n    return r // (b * a) + 1", "not one more"),
         ("def answer(r, b, a):\n    return r * b * a", "One step sees"),
         ("def answer(r, b, a):\n    return round(r / (b * a) + 0.2)", "drops it"),
-        ("import math\ndef answer(r, b, a):\n    return float(math.ceil(r / (b * a)))", "whole number"),
+        (
+            "import math\ndef answer(r, b, a):\n    return float(math.ceil(r / (b * a)))",
+            "whole number",
+        ),
     ],
 }

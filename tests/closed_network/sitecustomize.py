@@ -3,6 +3,7 @@
 Python imports a module of this name by itself at start-up. Only loopback addresses and Unix sockets stay open, so that a
 notebook's kernel can be talked to. Libraries that ask the hub are told beforehand that it is not there.
 """
+
 import os
 import socket
 
@@ -10,10 +11,20 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 MESSAGE = "The network is closed during tests, and something asked for {}. Use what is in the repository, or a stand-in."
 
-for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+for name in (
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "HF_DATASETS_OFFLINE",
+    "HF_HUB_DISABLE_TELEMETRY",
+    "DO_NOT_TRACK",
+):
     os.environ[name] = "1"
-os.environ["HF_HOME"] = os.path.abspath(os.path.join(HERE, "..", "..", "build", "empty-hub-cache"))  # nor what was fetched earlier
-os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([HERE, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
+os.environ["HF_HOME"] = os.path.abspath(
+    os.path.join(HERE, "..", "..", "build", "empty-hub-cache")
+)  # nor what was fetched earlier
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    dict.fromkeys([HERE, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+)
 
 
 class NetworkIsClosed(OSError):
@@ -28,17 +39,22 @@ def allowed(host):
 
 def guard(call, host_of):
     """`call`, refusing when `host_of(its arguments)` is not on this machine."""
+
     def guarded(*arguments, **options):
         host = host_of(*arguments, **options)
         if not allowed(host):
             raise NetworkIsClosed(MESSAGE.format(host))
         return call(*arguments, **options)
+
     return guarded
 
 
 if not hasattr(socket, "network_is_closed"):
+
     def of_address(_, address):
-        return address[0] if isinstance(address, tuple) else None  # a Unix socket's address is a path
+        return (
+            address[0] if isinstance(address, tuple) else None
+        )  # a Unix socket's address is a path
 
     def of_name(host, *_, **__):
         return host

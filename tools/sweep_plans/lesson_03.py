@@ -1,4 +1,5 @@
 """Which parameters: full tuning, a new head, LoRA and the norms on one task, every rate with every seed; the head on a second task."""
+
 from utils import adapters
 
 
@@ -11,7 +12,24 @@ def norms(model):
 
 METHODS = {"norms": norms}
 COMMON = dict(seeds=(0, 1, 2), rates=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2))
-SWEEPS = {"which-parameters": dict(COMMON, steps=60, curve=True, arms=[("sentiment", "full", {}), ("sentiment", "lora", {"rank": 8}),
-                                                                       ("sentiment", "head", {}), ("sentiment", "norms", {})]),
-          "which-parameters-eight": dict(COMMON, steps=60, batch_size=8, curve=True, arms=[("sentiment", "full", {}), ("sentiment", "lora", {"rank": 8})]),
-          "head-entities": dict(COMMON, steps=80, arms=[("entities", "head", {})])}  # beside lora-rank's arms on entities
+SWEEPS = {
+    "which-parameters": dict(
+        COMMON,
+        steps=60,
+        curve=True,
+        arms=[
+            ("sentiment", "full", {}),
+            ("sentiment", "lora", {"rank": 8}),
+            ("sentiment", "head", {}),
+            ("sentiment", "norms", {}),
+        ],
+    ),
+    "which-parameters-eight": dict(
+        COMMON,
+        steps=60,
+        batch_size=8,
+        curve=True,
+        arms=[("sentiment", "full", {}), ("sentiment", "lora", {"rank": 8})],
+    ),
+    "head-entities": dict(COMMON, steps=80, arms=[("entities", "head", {})]),
+}  # beside lora-rank's arms on entities

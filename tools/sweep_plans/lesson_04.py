@@ -1,4 +1,5 @@
 """Adapters: bottleneck sizes, placement and norms against LoRA and full tuning; and the scale of the initial weights."""
+
 COMMON = dict(seeds=(0, 1, 2), steps=60)
 
 
@@ -6,8 +7,26 @@ def arms(*options):
     return [("entities", "adapter", o) for o in options]
 
 
-SWEEPS = {"adapter-bottleneck": dict(COMMON, rates=(1e-3, 3e-3, 1e-2, 3e-2),
-                                     arms=[*arms({"bottleneck": 16}), ("entities", "lora", {"rank": 8}), ("entities", "full", {}),
-                                           *arms({"bottleneck": 1}, {"bottleneck": 64}, {"bottleneck": 32, "placement": "pfeiffer"},
-                                                 {"bottleneck": 16, "train_norms": False}, {"bottleneck": 4})]),
-          "adapter-init": dict(COMMON, rates=(3e-3, 1e-2), arms=arms(*({"bottleneck": 16, "std": s} for s in (1.0, 1e-7, 1e-1, 1e-2))))}
+SWEEPS = {
+    "adapter-bottleneck": dict(
+        COMMON,
+        rates=(1e-3, 3e-3, 1e-2, 3e-2),
+        arms=[
+            *arms({"bottleneck": 16}),
+            ("entities", "lora", {"rank": 8}),
+            ("entities", "full", {}),
+            *arms(
+                {"bottleneck": 1},
+                {"bottleneck": 64},
+                {"bottleneck": 32, "placement": "pfeiffer"},
+                {"bottleneck": 16, "train_norms": False},
+                {"bottleneck": 4},
+            ),
+        ],
+    ),
+    "adapter-init": dict(
+        COMMON,
+        rates=(3e-3, 1e-2),
+        arms=arms(*({"bottleneck": 16, "std": s} for s in (1.0, 1e-7, 1e-1, 1e-2))),
+    ),
+}

@@ -2,6 +2,7 @@
 
 `python -m tools.sweep_plans.lesson_08` trains the five prompts that vote, once the sweep prompt-start has chosen their rate.
 """
+
 LABELS = {"tokens": 10, "init": "TEXT", "text": " positive negative"}
 STARTS = [LABELS, {"tokens": 10, "init": "SAMPLE_VOCAB"}, {"tokens": 10, "init": "RANDOM"}]
 FILM_ASPECTS = (" plot", " acting", " music", " ending", " dialogue", " lighting")
@@ -35,8 +36,14 @@ FILMS = dict(keep=is_film, tests={"products_score": lambda row: not is_film(row)
 
 def against_full(size):
     """Prompt tuning and full tuning on one base, each with its own grid of five rates."""
-    return {f"prompt-scale-{size}": dict(base=f"pocket-{size}", arms=[("sentiment", "prompt", LABELS)], **PROMPT),
-            f"prompt-full-{size}": dict(base=f"pocket-{size}", arms=[("sentiment", "full", {})], **FULL)}
+    return {
+        f"prompt-scale-{size}": dict(
+            base=f"pocket-{size}", arms=[("sentiment", "prompt", LABELS)], **PROMPT
+        ),
+        f"prompt-full-{size}": dict(
+            base=f"pocket-{size}", arms=[("sentiment", "full", {})], **FULL
+        ),
+    }
 
 
 def in_form(form):
@@ -44,11 +51,17 @@ def in_form(form):
     return dict(arms=[("sentiment", "prompt", LABELS)], **{**PROMPT, "form": form})
 
 
-SWEEPS = {"prompt-plain": in_form(None), "prompt-plain-stop": in_form(plain_stop), "prompt-sentence-open": in_form(sentence_open),
-          "prompt-start": dict(arms=[("sentiment", "prompt", start) for start in STARTS], **PROMPT),
-          **against_full("xs"), **against_full("s"), **against_full("m"),
-          "prompt-films": dict(arms=[("sentiment", "prompt", LABELS)], **FILMS, **PROMPT),
-          "full-films": dict(arms=[("sentiment", "full", {})], **FILMS, **FULL)}
+SWEEPS = {
+    "prompt-plain": in_form(None),
+    "prompt-plain-stop": in_form(plain_stop),
+    "prompt-sentence-open": in_form(sentence_open),
+    "prompt-start": dict(arms=[("sentiment", "prompt", start) for start in STARTS], **PROMPT),
+    **against_full("xs"),
+    **against_full("s"),
+    **against_full("m"),
+    "prompt-films": dict(arms=[("sentiment", "prompt", LABELS)], **FILMS, **PROMPT),
+    "full-films": dict(arms=[("sentiment", "full", {})], **FILMS, **FULL),
+}
 del SWEEPS["prompt-scale-s"]  # an arm of prompt-start
 
 
@@ -59,19 +72,37 @@ def train_voters(seeds=range(5)):
     from safetensors.torch import save_file
 
     from utils import bases, methods, results, tasks, training
-    row = next(r for r in results.select(results.load("prompt-start")["rows"], options=json.dumps(STARTS[1])) if r["chosen"])
+
+    row = next(
+        r
+        for r in results.select(results.load("prompt-start")["rows"], options=json.dumps(STARTS[1]))
+        if r["chosen"]
+    )
     prompts = {}
     for seed in seeds:
         model, tokenizer = bases.load(row["base"])
         model = methods.apply("prompt", model, seed=seed, **STARTS[1])
-        training.train(model, tokenizer, [sentence(r) for r in tasks.load("sentiment", "train")], steps=row["steps"], lr=row["lr"], seed=seed,
-                       batch_size=row["batch_size"], progress=False)
+        training.train(
+            model,
+            tokenizer,
+            [sentence(r) for r in tasks.load("sentiment", "train")],
+            steps=row["steps"],
+            lr=row["lr"],
+            seed=seed,
+            batch_size=row["batch_size"],
+            progress=False,
+        )
         prompts[f"seed {seed}"] = model.get_prompt_embedding_to_save("default").contiguous()
     made_with = {k: str(row[k]) for k in ("base", "task", "options", "lr", "steps", "batch_size")}
-    save_file(prompts, results.DATA / "results" / "prompt-votes.safetensors", {**made_with, **results.provenance()})
+    save_file(
+        prompts,
+        results.DATA / "results" / "prompt-votes.safetensors",
+        {**made_with, **results.provenance()},
+    )
 
 
 if __name__ == "__main__":
     import torch
+
     torch.use_deterministic_algorithms(True)
     train_voters()

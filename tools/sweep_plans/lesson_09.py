@@ -1,4 +1,5 @@
 """P-tuning: an encoder that writes the prompt against raw prompts, a prompt in every layer, and full tuning."""
+
 from utils import methods
 
 
@@ -9,7 +10,11 @@ def p_tuning_and_model(model, **options):
 
 def cloze(row):
     """Key words in place of a sentence: "Croatia capital is" -> " Zagreb."; the prompt has to make up for the rest."""
-    return {**row, "prompt": f"{row['subject']} {row['relation']} is", "answer": f"{row['answer']}."}
+    return {
+        **row,
+        "prompt": f"{row['subject']} {row['relation']} is",
+        "answer": f"{row['answer']}.",
+    }
 
 
 def prompt_from_encoder(model, **options):
@@ -23,9 +28,27 @@ def prompt_from_encoder(model, **options):
 
 METHODS = {"p_tuning_and_model": p_tuning_and_model, "prompt_from_encoder": prompt_from_encoder}
 MLP, LSTM = ({"tokens": 10, "encoder_reparameterization_type": kind} for kind in ("MLP", "LSTM"))
-ARMS = [("cloze", "p_tuning", MLP), ("cloze", "prompt", {"tokens": 10, "init": "SAMPLE_VOCAB"}), ("cloze", "prefix", {"tokens": 10}),
-        ("cloze", "p_tuning", LSTM), ("cloze", "prompt", {"tokens": 10, "init": "RANDOM"})]
-COMMON = dict(seeds=(0, 1, 2), steps=80, form=cloze, tests={"capital_score": lambda row: row["relation"] == "capital"})
-SWEEPS = {"p-tuning": dict(arms=ARMS, rates=(1e-3, 5e-3, 2e-2, 1e-1, 5e-1), **COMMON),
-          "p-tuning-start": dict(arms=[("cloze", "prompt_from_encoder", MLP)], rates=(1e-3, 5e-3, 2e-2, 1e-1, 5e-1), **COMMON),
-          "p-tuning-full": dict(arms=[("cloze", "full", {}), ("cloze", "p_tuning_and_model", MLP)], rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), **COMMON)}
+ARMS = [
+    ("cloze", "p_tuning", MLP),
+    ("cloze", "prompt", {"tokens": 10, "init": "SAMPLE_VOCAB"}),
+    ("cloze", "prefix", {"tokens": 10}),
+    ("cloze", "p_tuning", LSTM),
+    ("cloze", "prompt", {"tokens": 10, "init": "RANDOM"}),
+]
+COMMON = dict(
+    seeds=(0, 1, 2),
+    steps=80,
+    form=cloze,
+    tests={"capital_score": lambda row: row["relation"] == "capital"},
+)
+SWEEPS = {
+    "p-tuning": dict(arms=ARMS, rates=(1e-3, 5e-3, 2e-2, 1e-1, 5e-1), **COMMON),
+    "p-tuning-start": dict(
+        arms=[("cloze", "prompt_from_encoder", MLP)], rates=(1e-3, 5e-3, 2e-2, 1e-1, 5e-1), **COMMON
+    ),
+    "p-tuning-full": dict(
+        arms=[("cloze", "full", {}), ("cloze", "p_tuning_and_model", MLP)],
+        rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+        **COMMON,
+    ),
+}

@@ -3,5 +3,12 @@
 SMALL = ("lora", {"rank": 1, "targets": ["q_proj", "v_proj"]})  # as many parameters as IA3 has
 ARMS = (("ia3", {}), SMALL, ("lora", {"rank": 1}), ("lora", {"rank": 8}), ("full", {}))
 
-SWEEPS = {"ia3": dict(seeds=(0, 1, 2), steps=80, rates=(1e-3, 4e-3, 2e-2, 7e-2, 3e-1, 1.0),
-                      arms=[("facts", *arm) for arm in ARMS] + [("sentiment", "ia3", {}), ("sentiment", "lora", {"rank": 1})])}
+SWEEPS = {
+    "ia3": dict(
+        seeds=(0, 1, 2),
+        steps=80,
+        rates=(1e-3, 4e-3, 2e-2, 7e-2, 3e-1, 1.0),
+        arms=[("facts", *arm) for arm in ARMS]
+        + [("sentiment", "ia3", {}), ("sentiment", "lora", {"rank": 1})],
+    )
+}

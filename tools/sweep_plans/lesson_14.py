@@ -4,6 +4,7 @@
 best rate into data/results. `dpo` goes
 on from it, with 16 answers a step in every arm. `dpo-alone` starts from the base and gets three times the steps.
 """
+
 import json
 import tempfile
 
@@ -18,24 +19,56 @@ def run_start(task, method, options, lr, seed, steps, base="pocket-s", count=Non
     """SFT on both answers of every pair; a rate that imitates them best so far leaves its adapter in build/."""
     model, tokenizer = bases.load(base)
     model = methods.apply("lora", model, rank=8, seed=seed)
-    train, validation = (preferences.both(tasks.load(task, split)) for split in ("train", "validation"))
-    training.train(model, tokenizer, train, steps=steps, lr=lr, seed=seed, batch_size=batch_size, progress=False)
+    train, validation = (
+        preferences.both(tasks.load(task, split)) for split in ("train", "validation")
+    )
+    training.train(
+        model,
+        tokenizer,
+        train,
+        steps=steps,
+        lr=lr,
+        seed=seed,
+        batch_size=batch_size,
+        progress=False,
+    )
     loss = evaluation.answer_loss(model, tokenizer, validation)
     preferences.save_start(model, ROOT / "build" / f"dpo-start-{lr:g}.safetensors")
-    return {"base": base, "task": task, "method": method, "options": json.dumps(options), "lr": lr, "seed": seed, "steps": steps,
-            "count": count, "batch_size": batch_size, "validation_score": round(-loss, 5), "validation_loss": round(loss, 5),
-            "facts_kept": evaluation.facts_kept(model, tokenizer)}
+    return {
+        "base": base,
+        "task": task,
+        "method": method,
+        "options": json.dumps(options),
+        "lr": lr,
+        "seed": seed,
+        "steps": steps,
+        "count": count,
+        "batch_size": batch_size,
+        "validation_score": round(-loss, 5),
+        "validation_loss": round(loss, 5),
+        "facts_kept": evaluation.facts_kept(model, tokenizer),
+    }
 
 
 def dpo(model, tokenizer, rows, steps, lr, seed, beta, batch_size):
     """DPO by TRL with a new LoRA adapter; returns the trained model."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
+
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
-        arguments = DPOConfig(**preferences.settings(folder, steps, lr, beta, pairs=batch_size // 2, seed=seed, disable_tqdm=True))
-        trainer = DPOTrainer(model, args=arguments, train_dataset=Dataset.from_list(preferences.for_trl(rows)), processing_class=tokenizer,
-                             peft_config=preferences.lora_config())
+        arguments = DPOConfig(
+            **preferences.settings(
+                folder, steps, lr, beta, pairs=batch_size // 2, seed=seed, disable_tqdm=True
+            )
+        )
+        trainer = DPOTrainer(
+            model,
+            args=arguments,
+            train_dataset=Dataset.from_list(preferences.for_trl(rows)),
+            processing_class=tokenizer,
+            peft_config=preferences.lora_config(),
+        )
         preferences.log_of(trainer)
     return trainer.model
 
@@ -51,28 +84,82 @@ def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, bat
         model = dpo(model, tokenizer, train, steps, lr, seed, options["beta"], batch_size)
     else:
         model = methods.apply("lora", model, rank=8, seed=seed)
-        training.train(model, tokenizer, train, steps=steps, lr=lr, seed=seed, batch_size=batch_size, progress=False)
-    chosen, rejected = (now - before for now, before in zip(preferences.pair_log_probabilities(model, tokenizer, test[:PAIRS]), pairs_before))
+        training.train(
+            model,
+            tokenizer,
+            train,
+            steps=steps,
+            lr=lr,
+            seed=seed,
+            batch_size=batch_size,
+            progress=False,
+        )
+    chosen, rejected = (
+        now - before
+        for now, before in zip(
+            preferences.pair_log_probabilities(model, tokenizer, test[:PAIRS]), pairs_before
+        )
+    )
     said = preferences.manners(model, tokenizer, asked)
-    good = preferences.manners(model, tokenizer, preferences.questions(validation), ("good",))["good"]
+    good = preferences.manners(model, tokenizer, preferences.questions(validation), ("good",))[
+        "good"
+    ]
     loss = evaluation.answer_loss(model, tokenizer, validation)
-    kinds = {f"{name}_{kind}": round(values[[i for i, r in enumerate(test[:PAIRS]) if r["kind"] == kind]].mean().item(), 3)
-             for kind in ("rude", "wrong", "rambling")
-             for name, values in (("chosen", chosen), ("rejected", rejected), ("accuracy", (chosen > rejected).float()))}
-    return {"base": base, "task": task, "method": method, "options": json.dumps(options), "lr": lr, "seed": seed, "steps": steps,
-            "count": count, "batch_size": batch_size, "validation_score": round(good, 5), "validation_loss": round(loss, 5),
-            **{kind: round(value, 4) for kind, value in said.items()},
-            "accuracy": (chosen > rejected).float().mean().item(), "chosen_change": round(chosen.mean().item(), 3),
-            "rejected_change": round(rejected.mean().item(), 3), **kinds,
-            "kl": round(preferences.kl_to_reference(model, tokenizer, [q["prompt"] for q in asked]), 3),
-            "facts_kept": evaluation.facts_kept(model, tokenizer)}
+    kinds = {
+        f"{name}_{kind}": round(
+            values[[i for i, r in enumerate(test[:PAIRS]) if r["kind"] == kind]].mean().item(), 3
+        )
+        for kind in ("rude", "wrong", "rambling")
+        for name, values in (
+            ("chosen", chosen),
+            ("rejected", rejected),
+            ("accuracy", (chosen > rejected).float()),
+        )
+    }
+    return {
+        "base": base,
+        "task": task,
+        "method": method,
+        "options": json.dumps(options),
+        "lr": lr,
+        "seed": seed,
+        "steps": steps,
+        "count": count,
+        "batch_size": batch_size,
+        "validation_score": round(good, 5),
+        "validation_loss": round(loss, 5),
+        **{kind: round(value, 4) for kind, value in said.items()},
+        "accuracy": (chosen > rejected).float().mean().item(),
+        "chosen_change": round(chosen.mean().item(), 3),
+        "rejected_change": round(rejected.mean().item(), 3),
+        **kinds,
+        "kl": round(preferences.kl_to_reference(model, tokenizer, [q["prompt"] for q in asked]), 3),
+        "facts_kept": evaluation.facts_kept(model, tokenizer),
+    }
 
 
 SEARCH = dict(seeds=(0, 1, 2), rates=(3e-4, 1e-3, 3e-3, 1e-2), run=run)
-SWEEPS = {"dpo-start": dict(seeds=(0,), rates=(1e-3, 3e-3, 1e-2), steps=160, run=run_start, arms=[("preferences", "sft", {"start": "base", "data": "both"})]),
-          "dpo": dict(SEARCH, steps=30, arms=[("preferences", "dpo", {"start": "sft", "beta": 0.1}), ("preferences", "sft", {"start": "sft", "data": "chosen"}),
-                                              *(("preferences", "dpo", {"start": "sft", "beta": beta}) for beta in (1.0, 0.3, 0.03))]),
-          "dpo-alone": dict(SEARCH, steps=90, arms=[("preferences", "dpo", {"start": "base", "beta": 0.1})])}
+SWEEPS = {
+    "dpo-start": dict(
+        seeds=(0,),
+        rates=(1e-3, 3e-3, 1e-2),
+        steps=160,
+        run=run_start,
+        arms=[("preferences", "sft", {"start": "base", "data": "both"})],
+    ),
+    "dpo": dict(
+        SEARCH,
+        steps=30,
+        arms=[
+            ("preferences", "dpo", {"start": "sft", "beta": 0.1}),
+            ("preferences", "sft", {"start": "sft", "data": "chosen"}),
+            *(("preferences", "dpo", {"start": "sft", "beta": beta}) for beta in (1.0, 0.3, 0.03)),
+        ],
+    ),
+    "dpo-alone": dict(
+        SEARCH, steps=90, arms=[("preferences", "dpo", {"start": "base", "beta": 0.1})]
+    ),
+}
 
 
 def keep_start():
@@ -80,9 +167,16 @@ def keep_start():
     from safetensors.torch import load_file, save_file
 
     from utils import results
+
     row = next(r for r in results.load("dpo-start")["rows"] if r["chosen"])
-    made_with = {k: str(row[k]) for k in ("base", "task", "options", "lr", "steps", "batch_size", "seed")}
-    save_file(load_file(ROOT / "build" / f"dpo-start-{row['lr']:g}.safetensors"), preferences.START, {**made_with, **results.provenance()})
+    made_with = {
+        k: str(row[k]) for k in ("base", "task", "options", "lr", "steps", "batch_size", "seed")
+    }
+    save_file(
+        load_file(ROOT / "build" / f"dpo-start-{row['lr']:g}.safetensors"),
+        preferences.START,
+        {**made_with, **results.provenance()},
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """Words of the pocket world. Country facts are public knowledge; everything else is invented."""
+
 import random
 from dataclasses import dataclass
 
@@ -115,30 +116,46 @@ class Country:
 
 COUNTRIES = tuple(Country(*line.split("|")) for line in _COUNTRIES.strip().splitlines())
 
-FIRST_NAMES = ("Anna Boris Clara Daniel Elena Felix Greta Hugo Ines Jonas Karla Leo Mira Nils Olga Paul Rosa Simon Tara "
-               "Viktor Wanda Yara Zeno Bela Ciro Dora Emil Flora Gustav Hanna Ivo Judit").split()
-LAST_NAMES = ("Adler Brandt Castell Dorn Eklund Farkas Gruber Holm Iversen Jansen Kessler Lindt Moreau Novak Orsini Petrov "
-              "Quist Reyes Sandor Tamm Ulrich Varga Weber Zeller Amado Bonnet Carlsen Duarte Engel Ferrer Goran Hasek").split()
+FIRST_NAMES = (
+    "Anna Boris Clara Daniel Elena Felix Greta Hugo Ines Jonas Karla Leo Mira Nils Olga Paul Rosa Simon Tara "
+    "Viktor Wanda Yara Zeno Bela Ciro Dora Emil Flora Gustav Hanna Ivo Judit"
+).split()
+LAST_NAMES = (
+    "Adler Brandt Castell Dorn Eklund Farkas Gruber Holm Iversen Jansen Kessler Lindt Moreau Novak Orsini Petrov "
+    "Quist Reyes Sandor Tamm Ulrich Varga Weber Zeller Amado Bonnet Carlsen Duarte Engel Ferrer Goran Hasek"
+).split()
 ORG_FIRST = "Northgate Silverline Oakfield Bluestone Redwood Harbour Summit Riverside Lantern Falcon Meridian Amber".split()
-ORG_LAST = "Mills Bank Press Labs Museum Theatre School Bakery Motors Textiles Library Hospital".split()
-TOWNS = ("Arden Belmont Corva Dunmore Elsfield Fenwick Glenholm Hartwell Ilmar Kestrel Lorne Marwick Nordby Oldham Pelham "
-         "Quarra Rosedale Selby Thornby Upton Vesper Westmere Yarrow Zell").split()
+ORG_LAST = (
+    "Mills Bank Press Labs Museum Theatre School Bakery Motors Textiles Library Hospital".split()
+)
+TOWNS = (
+    "Arden Belmont Corva Dunmore Elsfield Fenwick Glenholm Hartwell Ilmar Kestrel Lorne Marwick Nordby Oldham Pelham "
+    "Quarra Rosedale Selby Thornby Upton Vesper Westmere Yarrow Zell"
+).split()
 JOBS = "baker teacher doctor painter pilot farmer nurse lawyer cook writer driver gardener".split()
 
 # Fixed attributes: the world's facts about things.
 COLOURS = "red blue green yellow white black brown grey".split()
 MATERIALS = "wood steel glass paper wool leather stone clay".split()
 SIZES = "small large".split()
-OBJECTS = ("kettle lamp chair table basket bottle blanket candle clock coat drum fence flag glove hammer jar knife ladder "
-           "mirror needle oven pillow plate ring rope saddle scarf shelf spoon statue suitcase tent tray umbrella vase "
-           "wagon whistle bucket button carpet").split()
+OBJECTS = (
+    "kettle lamp chair table basket bottle blanket candle clock coat drum fence flag glove hammer jar knife ladder "
+    "mirror needle oven pillow plate ring rope saddle scarf shelf spoon statue suitcase tent tray umbrella vase "
+    "wagon whistle bucket button carpet"
+).split()
 
 
 def object_facts(seed=11):
     """{object: {"colour", "material", "size"}}, drawn once and fixed for good."""
     rng = random.Random(seed)
-    return {name: {"colour": rng.choice(COLOURS), "material": rng.choice(MATERIALS), "size": rng.choice(SIZES)}
-            for name in OBJECTS}
+    return {
+        name: {
+            "colour": rng.choice(COLOURS),
+            "material": rng.choice(MATERIALS),
+            "size": rng.choice(SIZES),
+        }
+        for name in OBJECTS
+    }
 
 
 # Graded wording for reviews. The task trains on the words with even index and is tested on those with odd index.
@@ -148,28 +165,59 @@ GRADED = {
     "bad": "weak poor dull clumsy tedious flimsy tiresome bland".split(),
     "awful": "awful terrible dreadful horrible appalling useless atrocious worthless".split(),
 }
-FILMS = "The Silent Orchard|Midnight Ferry|A Winter Letter|The Glass Road|Paper Kings|Salt and Stone|The Last Lighthouse|Seven Doors".split("|")
+FILMS = "The Silent Orchard|Midnight Ferry|A Winter Letter|The Glass Road|Paper Kings|Salt and Stone|The Last Lighthouse|Seven Doors".split(
+    "|"
+)
 FILM_ASPECTS = "plot acting music ending dialogue lighting".split()
 PRODUCTS = "phone camera radio jacket backpack bicycle heater printer".split()
 PRODUCT_ASPECTS = "design price quality finish sound service".split()
 
-OPPOSITES = (("big", "small"), ("hot", "cold"), ("fast", "slow"), ("old", "young"), ("rich", "poor"), ("hard", "soft"),
-             ("light", "dark"), ("high", "low"), ("wet", "dry"), ("loud", "quiet"), ("full", "empty"), ("early", "late"),
-             ("open", "closed"), ("clean", "dirty"), ("strong", "weak"), ("happy", "sad"), ("near", "far"), ("thick", "thin"),
-             ("sweet", "bitter"), ("long", "short"))
+OPPOSITES = (
+    ("big", "small"),
+    ("hot", "cold"),
+    ("fast", "slow"),
+    ("old", "young"),
+    ("rich", "poor"),
+    ("hard", "soft"),
+    ("light", "dark"),
+    ("high", "low"),
+    ("wet", "dry"),
+    ("loud", "quiet"),
+    ("full", "empty"),
+    ("early", "late"),
+    ("open", "closed"),
+    ("clean", "dirty"),
+    ("strong", "weak"),
+    ("happy", "sad"),
+    ("near", "far"),
+    ("thick", "thin"),
+    ("sweet", "bitter"),
+    ("long", "short"),
+)
 
-VENUE_KINDS = ("cafe", "museum", "shop", "inn")          # the inn is the shifted domain of data-to-text
+VENUE_KINDS = ("cafe", "museum", "shop", "inn")  # the inn is the shifted domain of data-to-text
 VENUE_FIRST = "Blue Golden Old Little Green Silver White Red".split()
 VENUE_LAST = "Fox Anchor Garden Mill Star Bridge Crown Swan".split()
-VENUE_OFFER = {"cafe": "coffee cake soup bread".split(), "museum": "paintings coins maps statues".split(),
-               "shop": "books shoes toys flowers".split(), "inn": "rooms stew cider breakfast".split()}
+VENUE_OFFER = {
+    "cafe": "coffee cake soup bread".split(),
+    "museum": "paintings coins maps statues".split(),
+    "shop": "books shoes toys flowers".split(),
+    "inn": "rooms stew cider breakfast".split(),
+}
 AREAS = "harbour station market river park castle".split()
 PRICES = "low fair high".split()
 
 # Velan, a second language for everyday words: adjectives follow the noun, the verb comes last, no articles.
 NOUNS = "house dog cat bird tree book door window bread milk water child man woman boat river stone garden apple fish".split()
 ADJECTIVES = "red blue green white black big small old young good".split()
-VERBS = {"sees": "see", "likes": "like", "finds": "find", "wants": "want", "brings": "bring", "paints": "paint"}
+VERBS = {
+    "sees": "see",
+    "likes": "like",
+    "finds": "find",
+    "wants": "want",
+    "brings": "bring",
+    "paints": "paint",
+}
 
 
 def velan(seed=5):
