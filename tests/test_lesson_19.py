@@ -172,9 +172,8 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_by_hand_and_torch_equal_one_process(launch, tmp_path, processes):
-    """Another model, plain SGD, 7 rows of different length on 2 and 3 processes."""
+def test_by_hand_and_torch_equal_one_process(launch, tmp_path, processes=3):
+    """Another model, plain SGD, 7 rows of different length on 3 processes (2 on the page)."""
     import torch
 
     names = ("token_loss", "average_gradients", "one_step")
