@@ -5,25 +5,94 @@ exact probabilities and needs no sampling.
 """
 
 import contextlib
+import dataclasses
 
 import torch
 
-from . import DATA, bases, evaluation, methods, modules, tasks, training
+from . import DATA, bases, evaluation, methods, modules, reading, tasks, training
+from .instructions import spaced
+
+FIELDS = ("prompt", "chosen", "rejected")
 
 START = DATA / "results" / "dpo-start.safetensors"  # written by tools.sweeps dpo-start
 
 
 def for_trl(rows):
-    """[{"prompt", "chosen", "rejected"}]: the prompt by its template, both answers with their space; TRL adds the end of text."""
-    return [
-        {"prompt": r["prompt"], "chosen": f" {r['chosen']}", "rejected": f" {r['rejected']}"}
-        for r in rows
-    ]
+    """[{"prompt", "chosen", "rejected"}] of the rows' texts, both answers with their space; TRL adds the end of text.
+
+    Rows whose three fields are lists of messages, as `check_pairs` makes them of longer conversations, stay as they are: TRL
+    puts them through the tokenizer's chat template. ValueError names the first row that is neither.
+    """
+    if not rows:
+        raise reading.NoRowKept(
+            "There is no pair to train on. The report of check_pairs says why none was kept."
+        )
+    made = []
+    for number, row in enumerate(rows, 1):
+        three = {f: row.get(f) for f in FIELDS} if isinstance(row, dict) else {}
+        if three and all(isinstance(v, list) for v in three.values()):
+            made.append(three)
+            continue
+        for name in FIELDS:
+            if not isinstance(row, dict) or name not in row:
+                fault = f"the field {name!r} is missing"
+            elif row[name] is None:
+                fault = f"{name!r} is null"
+            elif isinstance(row[name], list):
+                fault = f"{name!r} is a list of messages, and text is needed"
+            elif not isinstance(row[name], str):
+                fault = f"{name!r} is of type {type(row[name]).__name__}, and must be text"
+            elif not row[name].strip():
+                fault = f"{name!r} is empty"
+            elif row["chosen"] == row["rejected"]:
+                fault = "'chosen' and 'rejected' are the same text"
+            else:
+                continue
+            raise ValueError(
+                f"row {number}: {fault}. Put the rows through preferences.check_pairs and train on what it keeps."
+            )
+        made.append(
+            {
+                "prompt": row["prompt"],
+                "chosen": spaced(row["chosen"]),
+                "rejected": spaced(row["rejected"]),
+            }
+        )
+    if len({type(row["prompt"]) for row in made}) > 1:
+        raise ValueError("Some rows are text and some are messages. Make them all the same.")
+    return made
+
+
+def check_pairs(source, tokenizer=None, max_length=None, held_out=()):
+    """Report on preference pairs, a file's path or rows: as text, as messages, or both conversations as in HH-RLHF.
+
+    `report.kept` is text ({"prompt", "chosen", "rejected"}) if every kept row has one question and no
+    system text; else all of it is lists of messages. `for_trl` takes both. Rejected are null, empty and equal answers,
+    answers to different questions, turns in the wrong order, a missing prompt, a rejected answer that is rated higher.
+    """
+
+    def render(row):
+        longer = max(row["chosen"][0]["content"], row["rejected"][0]["content"], key=len)
+        return "\n".join([*(m["content"] for m in row["prompt"]), longer]) + tokenizer.eos_token
+
+    template = getattr(tokenizer, "chat_template", None)
+    report = reading.check(
+        source,
+        tokenizer,
+        max_length,
+        held_out=held_out,
+        kind="pairs",
+        render=None if template else render,
+    )
+    if any(len(row["prompt"]) > 1 for row in report.kept):
+        return report
+    texts = [{side: row[side][0]["content"] for side in FIELDS} for row in report.kept]
+    return dataclasses.replace(report, kept=texts)
 
 
 def both(rows):
     """Rows for SFT that hold every answer, chosen and rejected alike: what an unrated collection of answers looks like."""
-    return [{**r, "answer": f" {r[side]}"} for side in ("chosen", "rejected") for r in rows]
+    return [{**r, "answer": spaced(r[side])} for side in ("chosen", "rejected") for r in rows]
 
 
 def save_start(model, path):
@@ -107,7 +176,7 @@ def log_probabilities(model, tokenizer, texts, batch_size=100):
 
 def pair_log_probabilities(model, tokenizer, rows, batch_size=100):
     """(log p of the chosen answers, log p of the rejected ones), a tensor each, in nats."""
-    texts = [(r["prompt"], f" {r[side]}") for side in ("chosen", "rejected") for r in rows]
+    texts = [(r["prompt"], spaced(r[side])) for side in ("chosen", "rejected") for r in rows]
     return log_probabilities(model, tokenizer, texts, batch_size)[0].chunk(2)
 
 
