@@ -112,7 +112,7 @@ def check_rows(rows, tokenizer, max_length, held_out=()):
         turns = sum(MARKERS[2] in row["instruction"] for row in report.kept)
         if turns:
             report.notes.append(
-                f"{turns:,} conversations have several answers: the last one is trained, the others stand in its prompt"
+                f"several answers in {reading.count(turns, 'conversation')}: the last is trained, the others stand in its prompt"
             )
     return report
 

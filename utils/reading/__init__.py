@@ -23,6 +23,7 @@ from .report import (
     UnknownSchema,
     Unreadable,
     UnreadableFile,
+    count,
 )
 from .schemas import recognise
 from .texts import mangled, near, special_tokens
@@ -38,6 +39,7 @@ __all__ = [
     "Unreadable",
     "UnreadableFile",
     "check",
+    "count",
     "mangled",
     "near",
     "parts",

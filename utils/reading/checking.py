@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from .files import read
 from .messages import question_and_answer, to_messages, trees_of
-from .report import Fault, Reason, Report, UnknownSchema, listed
+from .report import Fault, Reason, Report, UnknownSchema, count, listed
 from .schemas import MISSING, SAYS, SPEAKS, both_in_one, cell, listed_value, recognise
 from .texts import TEMPLATE, forbidden, near, special_tokens, squeezed
 
@@ -91,10 +91,13 @@ def check(
                 )
     if templates:
         notes.append(
-            f"{len(templates):,} rows hold marks of a chat template, such as row {templates[0]}: were they rendered already?"
+            f"marks of a chat template stand in {count(len(templates), 'row')}, such as row {templates[0]}: "
+            "was a template applied already?"
         )
     if unfinished:
-        notes.append(f"{unfinished:,} answers end in white space, which is trained as it stands")
+        notes.append(
+            f"white space ends the answer of {count(unfinished, 'row')}; it is trained as it stands"
+        )
     fields = _message_fields(rows, schema)
     if fields:
         notes.append(f"fields of messages that are not used: {listed(fields)}")
@@ -161,7 +164,7 @@ def _reject_repeats(made, reasons, notes):
     if alike:
         shown = ", ".join(f"row {a} and row {b}" for a, b in alike[:3])
         notes.append(
-            f"{len(alike):,} rows nearly repeat an earlier one: {shown}{' …' if len(alike) > 3 else ''}"
+            f"nearly the same as an earlier row: {count(len(alike), 'row')} ({shown}{' …' if len(alike) > 3 else ''})"
         )
 
 

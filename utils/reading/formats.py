@@ -7,7 +7,7 @@ import io
 import json
 import re
 
-from .report import Rows, Unreadable, UnreadableFile, listed, shorten
+from .report import Rows, Unreadable, UnreadableFile, count, listed, shorten
 from .schemas import guess
 
 BROKEN = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of a byte that is not UTF-8
@@ -24,6 +24,7 @@ def _object(pairs):
     counts = collections.Counter(key for key, _ in pairs)
     made = _Doubled(made)
     made.twice = next(key for key, n in counts.items() if n > 1)
+    made.pairs = pairs
     return made
 
 
@@ -53,9 +54,11 @@ def json_rows(text, name, asked):
     error = None
     if not BROKEN.search(text):
         try:
-            return _unwrapped(_loads(text), name, asked)
+            whole = _loads(text)
         except (ValueError, RecursionError) as found:
             error = found
+        else:
+            return _unwrapped(whole, name, asked)
     first_parses = _parsed_line(*lines[0])[0]
     if not first_parses and error is not None:
         if stream := _stream(text):
@@ -84,7 +87,7 @@ def json_rows(text, name, asked):
             if again[0]:
                 (fine, value), commas = again, commas + 1
         rows.append(value)
-    notes = [f"{commas:,} lines end in a comma, which is passed over"] if commas else []
+    notes = [f"a comma at the end of {count(commas, 'line')} is passed over"] if commas else []
     return Rows(_rows(rows), name, "JSON lines", notes)
 
 
@@ -145,7 +148,7 @@ def _python(text, lines, name, asked):
     whole = literal(text)
     if isinstance(whole, (list, dict)):
         rows = _unwrapped(whole, name, asked)
-        rows.container = "Python's notation, not JSON"
+        rows.container = "almost JSON, read as Python's notation"
         return rows
     if literal(lines[0][1]) is None:
         return None
@@ -155,7 +158,17 @@ def _python(text, lines, name, asked):
         if value is None:
             value = _parsed_line(number, line)[1]
         rows.append(value)
-    return Rows(_rows(rows), name, "Python's notation a line, not JSON")
+    return Rows(_rows(rows), name, "almost JSON lines, read as Python's notation")
+
+
+def _written(value):
+    """JSON of a parsed value with every value of its doubled keys."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_written, value)) + "]"
+    if not isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    pairs = getattr(value, "pairs", value.items())
+    return "{" + ", ".join(f"{json.dumps(k)}: {_written(v)}" for k, v in pairs) + "}"
 
 
 def _rows(values):
@@ -167,8 +180,9 @@ def _rows(values):
                 value = _loads(value)
             except (ValueError, RecursionError):
                 pass
+        value = _viewed(value)
         if (key := _doubled(value)) is not None:
-            shown = json.dumps(value, ensure_ascii=False)
+            shown = _written(value)
             value = Unreadable(
                 shown,
                 f"the key {shorten(key, 40)!r} stands twice in one object, and only its last value could be read",
@@ -176,6 +190,11 @@ def _rows(values):
             )
         made.append(value)
     return made
+
+
+def _viewed(value):
+    """The row in what the Hub's viewer gives as {"row_idx": 0, "row": {...}}."""
+    return value["row"] if isinstance(value, dict) and {"row_idx", "row"} <= set(value) else value
 
 
 def _unwrapped(value, name, asked):
@@ -195,11 +214,8 @@ def _unwrapped(value, name, asked):
         rows = _unwrapped(value[asked["key"]], name, {**asked, "key": None})
         rows.container = f"a JSON object, its rows under {asked['key']!r}"
         return rows
-    if _doubled(value) is None and guess(value):
-        if isinstance(value.get("data"), list) and len(value) == 1:
-            pass
-        elif not _by_column(value):
-            return Rows([value], name, "one JSON object, one row")
+    if _doubled(value) is None and guess(value) and not _by_column(value):
+        return Rows([value], name, "one JSON object, one row")
     if columns := _by_column(value):
         return Rows(columns, name, "a JSON object of columns")
     if isinstance(value, _Doubled):
@@ -219,7 +235,7 @@ def _unwrapped(value, name, asked):
     if len(value) == 1 and re.fullmatch(r"\d+", next(iter(value))):
         return Rows(_rows(value.values()), name, "a JSON object keyed by number")
     if len(tables) > 1:
-        known = {k: v for k, v in tables.items() if any(guess(row) for row in v[:20])}
+        known = {k: v for k, v in tables.items() if any(guess(_viewed(row)) for row in v[:20])}
         tables = known or tables
     if len(tables) == 1:
         [(key, rows)] = tables.items()
@@ -244,17 +260,18 @@ def _unwrapped(value, name, asked):
 
 def _by_column(value):
     """Rows of {"instruction": [..], "output": [..]}, of {"instruction": {"0": ..}, ..} and of pandas' split form, or None."""
-    if set(value) >= {"columns", "data"} and isinstance(value["data"], list):
-        if all(isinstance(r, list) and len(r) == len(value["columns"]) for r in value["data"]):
-            return [dict(zip(value["columns"], r)) for r in value["data"]]
+    heads, cells = value.get("columns"), value.get("data")
+    if isinstance(heads, list) and isinstance(cells, list):
+        fit = all(isinstance(r, list) and len(r) == len(heads) for r in cells)
+        return [dict(zip(heads, r)) for r in cells] if fit else None
     parts = list(value.values())
     if len(parts) < 2 or not guess({k: "" for k in value}):
         return None
     if all(isinstance(p, dict) and p and p.keys() == parts[0].keys() for p in parts):
         return [{k: v[i] for k, v in value.items()} for i in parts[0]]
-    if all(isinstance(p, list) and p and len(p) == len(parts[0]) for p in parts):
-        if not any(isinstance(cell, dict) for p in parts for cell in p):
-            return [dict(zip(value, cells)) for cells in zip(*parts)]
+    equal = all(isinstance(p, list) and p and len(p) == len(parts[0]) for p in parts)
+    if equal and not any(isinstance(one, dict) for p in parts for one in p):
+        return [dict(zip(value, cells)) for cells in zip(*parts)]
     return None
 
 
@@ -279,9 +296,9 @@ def csv_rows(text, name, asked):
         raise UnreadableFile(f"{name}: its first line is no header of a table: {header.reason}")
     header = [cell.strip().removeprefix("\ufeff") for cell in header]
     if len(header) < 2 and not table:
-        lines = text.count("\n") + 1
+        lines = count(len(text.strip().splitlines()), "line")
         raise UnreadableFile(
-            f"{name} is plain text ({lines:,} lines, the first {shorten(text.strip().splitlines()[0], 40)!r}): neither JSON nor "
+            f"{name} is plain text ({lines}, the first {shorten(text.strip().splitlines()[0], 40)!r}): neither JSON nor "
             "a table with a header. Give each row its question and its answer, as JSON lines or CSV."
         )
     if twice := [c for c, n in collections.Counter(c for c in header if c).items() if n > 1]:
@@ -313,7 +330,7 @@ def csv_rows(text, name, asked):
     words = {",": "CSV", "\t": "a table parted by tabs"}.get(
         delimiter or ",", f"CSV parted by {delimiter!r}"
     )
-    notes = [f"{empty:,} lines of the table are empty and passed over"] if empty else []
+    notes = [f"empty rows of the table passed over: {empty:,}"] if empty else []
     return Rows(rows, name, words, notes)
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 
-from .report import Fault, Unreadable, listed, shorten
+from .report import Fault, Unreadable, kind_of, listed, shorten
 from .schemas import (
     MISSING,
     ROLE_OF,
@@ -25,7 +25,7 @@ def text_of(value, where):
     if value is None:
         raise Fault(f"{where!r} is null, and must be text")
     if not isinstance(value, str):
-        raise Fault(f"{where!r} is of type {type(value).__name__}, and must be text")
+        raise Fault(f"{where!r} is {kind_of(value)}, and must be text")
     if not value:
         raise Fault(f"{where!r} is empty")
     if not value.strip():
@@ -45,11 +45,11 @@ def parts(row, schema):
     columns = schema.columns
     if not isinstance(row, dict):
         raise Fault(
-            f"a {type(row).__name__} where an object with {', '.join(c for c in columns.values() if c)} belongs"
+            f"{kind_of(row)} where an object with {', '.join(c for c in columns.values() if c)} belongs"
         )
     lost = [c for c in (columns["question"], columns["answer"]) if cell(row, c) is MISSING]
     if lost:
-        there = f"; there are {listed(map(repr, row))}" if row else ""
+        there = f"; the row has {listed(map(repr, row))}" if row else ""
         fields = " and ".join(map(repr, lost))
         raise Fault(f"the field {fields} is missing{there}", f"{lost} missing")
     made = {
@@ -69,7 +69,7 @@ def parts(row, schema):
 def message(found, where):
     """One message as {"role", "content"} and the fields that tools need. Fault says what is wrong with it."""
     if not isinstance(found, dict):
-        raise Fault(f"{where} is a {type(found).__name__}, not a message", "not a message")
+        raise Fault(f"{where} is {kind_of(found)}, not a message", "not a message")
     speaks, says = (next((k for k in keys if k in found), None) for keys in (SPEAKS, SAYS))
     if speaks is None:
         raise Fault(f"{where} does not say who speaks (role or from)", "no role")
@@ -99,15 +99,8 @@ def message(found, where):
         if content is MISSING:
             raise Fault(f"{where} has no content", "no content")
         if not isinstance(content, str) or not content.strip():
-            what = (
-                "null"
-                if content is None
-                else "empty"
-                if content == ""
-                else "blank"
-                if isinstance(content, str)
-                else f"of type {type(content).__name__}"
-            )
+            blank = "blank" if content else "empty"
+            what = blank if isinstance(content, str) else kind_of(content)
             raise Fault(
                 f"{where} ({role}) is {what}, and must be text", f"a turn of {role} is {what}"
             )
@@ -136,8 +129,7 @@ def turns_of(value, what="the conversation"):
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list):
-        of = "null" if value is None else f"of type {type(value).__name__}"
-        raise Fault(f"{what!r} is {of}, and must be a list of messages")
+        raise Fault(f"{what!r} is {kind_of(value)}, and must be a list of messages")
     if not value:
         raise Fault(f"{what!r} is empty")
     made = []
@@ -204,10 +196,9 @@ def to_messages(row, schema=None):
     if schema.kind == "pairs":
         return _pair(row, schema)
     if "question" in schema.columns:
-        first = schema.columns
+        asks, answers = schema.columns["question"], schema.columns["answer"]
         ask, reply = (
-            cell(row, first["question"]),
-            cell(row, first["answer"]) if isinstance(row, dict) else None,
+            (cell(row, asks), cell(row, answers)) if isinstance(row, dict) else (None, None)
         )
         if isinstance(ask, list) and isinstance(reply, (list, dict)):  # TRL's conversational pairs
             return {"messages": in_order(turns_of(ask) + turns_of(reply))}
@@ -227,7 +218,7 @@ def to_messages(row, schema=None):
     if column is None:
         return {"messages": in_order(turns_of(row, "the row"))}
     if not isinstance(row, dict):
-        raise Fault(f"a {type(row).__name__} where an object with {column!r} belongs")
+        raise Fault(f"{kind_of(row)} where an object with {column!r} belongs")
     messages = turns_of(cell(row, column), column)
     system = schema.columns.get("system")
     system = optional_text(cell(row, system), system) if system else ""
@@ -247,8 +238,8 @@ def to_messages(row, schema=None):
 def _best_path(row, schema):
     """The turns of an OASST tree from its root along the best-ranked replies to the last answer."""
     if not isinstance(row, dict):
-        raise Fault(f"a {type(row).__name__} where a tree of messages belongs")
-    node, found = row[schema.columns["tree"]] if schema.columns["tree"] in row else row, []
+        raise Fault(f"{kind_of(row)} where a tree of messages belongs")
+    node, found = row.get(schema.columns["tree"], row), []
     while isinstance(node, dict):
         found.append(message({k: node.get(k) for k in ("role", "text")}, f"turn {len(found) + 1}"))
         replies = [
@@ -294,7 +285,7 @@ def question_and_answer(kept):
 
 def _pair(row, schema):
     if not isinstance(row, dict):
-        raise Fault(f"a {type(row).__name__} where an object with prompt, chosen, rejected belongs")
+        raise Fault(f"{kind_of(row)} where an object with prompt, chosen, rejected belongs")
     columns = schema.columns
     sides = {}
     for side in ("chosen", "rejected"):
@@ -314,13 +305,13 @@ def _pair(row, schema):
     if prompt is MISSING and isinstance(sides["chosen"], str):
         if not all(re.match(r"\s*Human: ?", text) for text in sides.values()):
             raise Fault(
-                f"the field {column or 'prompt'!r} is missing, and the answers do not begin with their question (HH-RLHF)",
+                "the field 'prompt' is missing, and the answers do not begin with their question as in HH-RLHF",
                 "no prompt",
             )
         sides = {side: _human(text, side) for side, text in sides.items()}
         if not all(len(turns) > 1 for turns in sides.values()):
             raise Fault(
-                "no 'Assistant:' stands on a line of its own, so question and answer cannot be told apart",
+                "the field 'prompt' is missing, and no 'Assistant:' on a line of its own parts question and answer",
                 "no prompt",
             )
     asked = _asked(prompt, row, columns)

@@ -85,6 +85,14 @@ def count(number, word):
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
+def kind_of(value):
+    """'a list', 'null', 'a number': what a value is, in JSON's words."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else "true or false"
+    names = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number"}
+    return names.get(type(value), f"of type {type(value).__name__}")
+
+
 def shorten(text, width=160):
     """The text on one line, at most `width` characters, control characters shown by their escapes."""
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
@@ -123,7 +131,7 @@ class Report:
     def __str__(self):
         name = f"{self.name}: " if self.name else ""
         lines = [
-            f"{name}{self.read:,} rows read, {len(self.kept):,} kept, {len(self.rejected):,} rejected"
+            f"{name}{count(self.read, 'row')} read, {len(self.kept):,} kept, {len(self.rejected):,} rejected"
         ]
         if self.name and self.schema:
             source = f" ({self.container})" if self.container else ""
@@ -133,7 +141,9 @@ class Report:
             lines.append("  " + shorten(said_of(reason, numbers), 220))
         if len(groups) > 12:
             more = sum(len(numbers) for _, numbers in groups[12:])
-            lines.append(f"  and {count(more, 'row')} for {count(len(groups) - 12, 'other reason')}")
+            lines.append(
+                f"  and {count(more, 'row')} for {count(len(groups) - 12, 'other reason')}"
+            )
         lines += [f"  note: {shorten(note, 240)}" for note in self.notes[:6]]
         if self.rejected and not self.kept:
             lines.append("No row is kept, so there is nothing to train on.")

@@ -5,7 +5,7 @@ import collections
 import json
 import re
 
-from .report import Schema, UnknownSchema, Unreadable, UnreadableFile, shorten
+from .report import Schema, UnknownSchema, Unreadable, UnreadableFile, count, kind_of, shorten
 
 QUESTIONS = (
     "instruction",
@@ -26,8 +26,8 @@ ANSWERS = (
     "output",
     "completion",
     "response",
-    "answer",
     "solution",
+    "answer",
     "assistant",
     "reply",
     "assistant_message",
@@ -41,6 +41,7 @@ SYSTEMS = ("system", "system_prompt", "system_message")
 CHATS = (
     "messages",
     "conversations",
+    "contents",
     "conversation",
     "chat",
     "dialog",
@@ -78,7 +79,10 @@ ROLES = {
     "tool": ("tool", "function", "observation", "function_response", "tool_response", "ipython"),
 }
 ROLE_OF = {word: role for role, words in ROLES.items() for word in words}
-SPEAKS, SAYS = ("role", "from", "speaker", "author"), ("content", "value", "text", "message")
+SPEAKS, SAYS = (
+    ("role", "from", "speaker", "author"),
+    ("content", "value", "text", "message", "parts"),
+)
 MISSING = object()
 
 
@@ -133,6 +137,8 @@ def guess(row):
                 continue
             share = "from" in one or (not one and column != "messages")
             name = "ShareGPT conversations" if share else "OpenAI messages"
+            if one and both_in_one(one):
+                name = "conversations of question and answer"
             columns = {
                 "messages": names[column],
                 "system": first(SYSTEMS),
@@ -247,14 +253,14 @@ def recognise(rows):
         raise UnreadableFile(f"{name}: no row can be read; the first: {first.reason}")
     if not found:
         raise UnknownSchema(_unknown(rows))
-    (name, kind), count = found.most_common(1)[0]
+    (name, kind), number = found.most_common(1)[0]
     if kind == "labelled":
         raise UnknownSchema(
             f"{getattr(rows, 'name', '') or 'The data'}: these are {name}. Trained as they are, the bad answers would be taught "
             "too. Keep the good ones:\n    rows = [r for r in reading.read(path) if r['label']]\n"
             "    rows = [{k: v for k, v in r.items() if k != 'label'} for r in rows]\n    report = reading.check(rows)"
         )
-    if count < seen / 2 and count < 0.5 * sum(found.values()):
+    if number < seen / 2 and number < sum(found.values()) / 2:
         kinds = ", ".join(f"{n} ({c:,})" for (n, _), c in found.most_common(4))
         raise UnknownSchema(
             f"{getattr(rows, 'name', '') or 'The data'} mixes several schemas: {kinds}. Split it into one file each."
@@ -263,37 +269,41 @@ def recognise(rows):
     if name.startswith("OASST"):
         used |= set(map(plain, unused))
     others = tuple(c for c, _ in unused.most_common() if plain(c) not in used)
-    return Schema(name, kind, columns[name, kind], count, others)
+    return Schema(name, kind, columns[name, kind], number, others)
 
 
 def _unknown(rows):
     """What was found where the schema is not known, and three lines that convert it."""
     name = getattr(rows, "name", "") or "The data"
     good = [row for row in rows if not isinstance(row, Unreadable)]
-    kinds = collections.Counter(type(row).__name__ for row in good)
     tables = [row for row in good if isinstance(row, dict)]
     if not tables:
         shown = shorten(json.dumps(good[0], ensure_ascii=False, default=str), 70)
         return (
-            f"{name}: {len(good):,} rows, each a {kinds.most_common(1)[0][0]}, and what they mean is not known here; the first is "
+            f"{name}: {count(len(good), 'row')}, each {kind_of(good[0])}, and what they mean is not known here; the first is "
             f"{shown}. Give each row its question and its answer:\n    rows = reading.read(path)\n"
-            '    rows = [{"prompt": row[0], "completion": row[1]} for row in rows]\n    report = reading.check(rows)'
+            '    rows = [{"prompt": row[0], "completion": row[-1]} for row in rows]\n    report = reading.check(rows)'
         )
     counts = collections.Counter(key for row in tables for key in row)
     keys = [key for key, _ in counts.most_common()]
     described = []
     for key in keys[:8]:
         value = next((row[key] for row in tables if row.get(key) is not None), None)
-        described.append(f"{shorten(str(key), 30)!r} ({type(value).__name__})")
+        described.append(f"{shorten(str(key), 30)!r} ({kind_of(value)})")
     more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
-    one, two = (keys * 2)[:2] if keys else ("question", "answer")
-    hint = ""
-    if len(keys) == 1:
-        hint = " A single column of finished text has no answer that could be told from its question; split it there."
-        two = one
+    texts = [k for k in keys if any(isinstance(row.get(k), str) for row in tables)]
+    found = f"Found the columns {', '.join(described)}{more}"
+    if len(keys) == 1 and texts:
+        hint = "One column of finished text does not say where its answer begins; split it there"
+        line = f'[dict(zip(("prompt", "completion"), r[{keys[0]!r}].split("### Response:"))) for r in rows]'
+    else:
+        hint = "Say which asks and which answers"
+        one, two = (
+            repr(shorten(str(k), 30))
+            for k in [*texts, *(k for k in keys if k not in texts), *keys][:2]
+        )
+        line = f'[{{"prompt": r[{one}], "completion": r[{two}]}} for r in rows]'
     return (
-        f"{name}: {len(tables):,} rows whose schema is not known here. Found the columns {', '.join(described)}{more}.{hint} Say which "
-        f"asks and which answers:\n    rows = reading.read(path)\n"
-        f'    rows = [{{"prompt": r[{shorten(str(one), 30)!r}], "completion": r[{shorten(str(two), 30)!r}]}} for r in rows]\n'
-        "    report = reading.check(rows)"
+        f"{name}: {count(len(tables), 'row')} whose schema is not known here. {found}. {hint}:\n"
+        f"    rows = reading.read(path)\n    rows = {line}\n    report = reading.check(rows)"
     )

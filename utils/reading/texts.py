@@ -18,7 +18,7 @@ PAGES = (
     "mac-roman",
     "sloppy-windows-1253",
     "sloppy-windows-1254",
-    "sloppy-windows-874",
+    "cp874",
     "gbk",
     "cp932",
     "big5",
@@ -58,13 +58,24 @@ def mangled(text):
     if bad and (_undone(text) is not None or badness.badness(text) >= 2 or _amid_word(text)):
         return _worst(text, ftfy.fix_encoding)
     foreign = sum(not c.isascii() for c in text)
-    if foreign >= (2 if bad else 6) and (back := _undone(text, PAGES)):
+    if foreign >= (2 if bad else 8) and (back := _undone(text, PAGES)) and _one_script(back):
         return _worst(text, lambda word: _undone(word, PAGES) or word, back)
     # three letters À to ÿ in a row, again and again, and hardly another letter: a one-byte alphabet
     runs = re.findall("[À-ÖØ-öø-ÿ]{3,}", text)
     if len(runs) >= 2 and 2 * sum(map(len, runs)) > sum(c.isalpha() for c in text):
         return runs[0], ""
     return None
+
+
+def _one_script(text):
+    """Do the foreign letters of a text belong to one alphabet? What a wrong guess makes of correct text is a mixture."""
+    signs = re.compile(
+        "[\x00-\xbf\u2000-\u20cf\u2122\u3000-\u303f\uff00-\uffef\U0001f000-\U0001ffff]"
+    )
+    letters = {c for c in text if not signs.match(c)}
+    names = {unicodedata.name(c, str(ord(c))).split()[0] for c in letters}
+    japanese = {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"}
+    return len(names) <= 1 or names <= japanese
 
 
 def _amid_word(text):
