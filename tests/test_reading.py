@@ -1,5 +1,6 @@
-"""utils.reading: containers and schemas found by content, every row counted, no text changed, no false alarm on correct text."""
+"""utils.reading: what a file is, found by content; every row counted, no text changed."""
 
+import csv
 import gzip
 import io
 import json
@@ -44,7 +45,7 @@ def written(tmp_path, data, name="rows.data"):
     return path
 
 
-# --- the cases: their content as it was given ---------------------------------------------------------------------------
+# --- the cases: their content as it was given -----------------------------------------------------
 
 
 def trained_on(case, name, tokenizer):
@@ -152,7 +153,7 @@ def test_preference_rows_are_checked(name, direct, checked):
         }
 
 
-# --- containers ---------------------------------------------------------------------------------------------------------
+# --- containers -----------------------------------------------------------------------------------
 
 
 def zipped(**files):
@@ -180,7 +181,9 @@ CONTAINERS = {
     "pandas columns": TABLE.to_json(),
     "pandas split": TABLE.to_json(orient="split"),
     "columns": json.dumps({key: [row[key] for row in ROWS] for key in ROWS[0]}),
-    "viewer": json.dumps({"features": [{"name": "x"}], "rows": [{"row_idx": 0, "row": r} for r in ROWS]}),
+    "viewer": json.dumps(
+        {"features": [{"name": "x"}], "rows": [{"row_idx": 0, "row": r} for r in ROWS]}
+    ),
     "written twice": json.dumps(json.dumps(ROWS)),
     "lines written twice": "\n".join(json.dumps(json.dumps(r)) for r in ROWS),
     "Python": repr(ROWS),
@@ -197,7 +200,7 @@ CONTAINERS = {
     "gzip": gzip.compress(LINES.encode()),
     "gzip table": gzip.compress(TABLE.to_csv(sep=";", index=False).encode("cp1252")),
     "zip": zipped(rows_jsonl=LINES, README_md="x"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
@@ -275,9 +278,13 @@ def test_a_code_page_is_guessed_and_the_guess_is_said(codec, text, tmp_path):
 
 
 def test_cells_stay_text(tmp_path):
+    limit = csv.field_size_limit()
     cells = ["NA", "007", "1.0", "null", "NaN", "True", " two ", "3,5"]
     table = "question;answer\n" + "".join(f"q{n};{c}\n" for n, c in enumerate(cells))
     assert [r["answer"] for r in reading.read(written(tmp_path, table))] == cells
+    long = "question;answer\nq;" + "x" * 200_000
+    assert len(reading.read(written(tmp_path, long))[0]["answer"]) == 200_000
+    assert csv.field_size_limit() == limit
 
 
 TORN = {
@@ -297,7 +304,7 @@ def test_a_torn_row_of_a_table_swallows_no_other(name, tmp_path):
     assert more.split("\n")[0] in report.originals[0].text
 
 
-# --- schemas ------------------------------------------------------------------------------------------------------------
+# --- schemas --------------------------------------------------------------------------------------
 
 A, Q = say("a"), ask("q")
 TOOL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -317,10 +324,25 @@ SCHEMAS = {
         {"id": 1, "system_prompt": "s", "question": "q", "response": "a"},
         [{"role": "system", "content": "s"}, Q, A],
     ),
-    "ShareGPT": ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, [Q, A]),
+    "ShareGPT": (
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+        [Q, A],
+    ),
     "OpenAI": ({"messages": [Q, A, ask("q2"), A]}, [Q, A, ask("q2"), A]),
-    "parts": ({"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, A]}, [Q, A]),
-    "tools": ({"messages": [Q, {"role": "assistant", "content": None, "tool_calls": [TOOL]}, *CALLED[2:]]}, CALLED),
+    "parts": (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, A]},
+        [Q, A],
+    ),
+    "tools": (
+        {
+            "messages": [
+                Q,
+                {"role": "assistant", "content": None, "tool_calls": [TOOL]},
+                *CALLED[2:],
+            ]
+        },
+        CALLED,
+    ),
     "as text": ({"messages": json.dumps([Q, A])}, [Q, A]),
     "as Python": ({"messages": repr([Q, A])}, [Q, A]),
     "human, assistant": ({"conversation": [{"human": "q", "assistant": "a"}]}, [Q, A]),
@@ -328,13 +350,24 @@ SCHEMAS = {
     "pairs": ([["q", "a"], ["q2", "a"]], [Q, A, ask("q2"), A]),
     "TRL": ({"prompt": [Q], "completion": [A]}, [Q, A]),
     "OASST": (
-        {"prompt": {"text": "q", "role": "prompter", "replies": [
-            {"text": "worse", "role": "assistant", "rank": 1, "replies": []},
-            {"text": "a", "role": "assistant", "rank": 0, "replies": [
-                {"text": "open", "role": "prompter", "replies": []}]}]}},
+        {
+            "prompt": {
+                "text": "q",
+                "role": "prompter",
+                "replies": [
+                    {"text": "worse", "role": "assistant", "rank": 1, "replies": []},
+                    {
+                        "text": "a",
+                        "role": "assistant",
+                        "rank": 0,
+                        "replies": [{"text": "open", "role": "prompter", "replies": []}],
+                    },
+                ],
+            }
+        },
         [Q, A],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -364,13 +397,16 @@ def test_flat_oasst_messages_form_trees():
 @pytest.mark.parametrize(
     "rows, found",
     [
-        ([{"headline": "h", "body": "b", "n": 3}], "'headline' (text), 'body' (text), 'n' (a number)"),
+        (
+            [{"headline": "h", "body": "b", "n": 3}],
+            "'headline' (text), 'body' (text), 'n' (a number)",
+        ),
         ([{"instruction": "x", "input": "", "ouput": "y"}] * 3, "'ouput' (text)"),
         ([{"text": "### Human: a"}], "does not say where its answer begins"),
         ([["a", "b", "c"]], "each a list"),
         ([{"prompt": "q", "completion": "a", "label": True}], "the bad answers would be taught"),
     ],
-)  # fmt: skip
+)
 def test_an_unknown_schema_shows_what_was_found_and_a_conversion(rows, found, tmp_path):
     path = written(tmp_path, json.dumps(rows))
     with pytest.raises(reading.UnknownSchema) as error:
@@ -379,7 +415,7 @@ def test_an_unknown_schema_shows_what_was_found_and_a_conversion(rows, found, tm
     assert found in message and len(message.splitlines()) == 4
     shown = [line.strip() for line in message.splitlines()[1:]]
     space = {"reading": reading, "path": path}
-    exec("\n".join(shown[:2]), space)  # the conversion runs as it is shown
+    exec("\n".join(shown[:2]), space)  # noqa: S102 (the conversion runs as it is shown)
     assert isinstance(space["rows"], list) and shown[2] == "report = reading.check(rows)"
 
 
@@ -411,7 +447,8 @@ def test_conversations_in_alpacas_template(tokenizer):
     report = instructions.check_rows([*rows, {"messages": CALLED}], tokenizer, 256)
     [pair] = instructions.for_trl(report.kept, tokenizer)
     assert pair["prompt"].endswith(
-        "### Instruction:\nBe brief.\n\nq\n\n### Response: a\n\n### Instruction:\nq2\n\n### Response:"
+        "### Instruction:\nBe brief.\n\nq\n\n### Response: a\n\n"
+        "### Instruction:\nq2\n\n### Response:"
     )
     assert pair["completion"] == " a2" + tokenizer.eos_token
     assert (
@@ -420,7 +457,7 @@ def test_conversations_in_alpacas_template(tokenizer):
     )
 
 
-# --- rows ---------------------------------------------------------------------------------------------------------------
+# --- rows -----------------------------------------------------------------------------------------
 
 
 def test_a_report_is_never_more_than_a_screen(tmp_path):
@@ -464,7 +501,8 @@ def test_special_tokens_and_marks_of_templates(tokenizer):
 
 
 def test_repeats_near_repeats_and_leaks():
-    words = "the quick brown fox jumps over a lazy dog and then it sleeps for many hours in the warm summer sun until evening"
+    words = "the quick brown fox jumps over a lazy dog and then it sleeps for many hours "
+    words += "in the warm summer sun until evening"
     long = {"question": "Tell it.", "answer": words}
     rows = [
         {"question": "What is tea?", "answer": "A drink."},
@@ -493,10 +531,36 @@ def test_the_courses_own_rows_pass_without_a_note(tokenizer):
     assert all(kept is row for kept, row in zip(report.kept, train))
 
 
-CORRECT = """A manhã de amanhã será fria, não é? Ação, coração, maçãs.|SÃO PAULO, IRMÃ, AMANHÃ|Â, Ã e Õ são letras.|«AMANHÃ»|“MÃE”
-L’été à Nîmes, où l’âne brait : « Ça va ? »|ÂGE, CHÂTEAU, TÂCHE…|La lettre « Â » et la lettre « â ».|À bientôt, Zoë ! Cœur, œuf, naïf.
-Prix : 12 € – 15 €|NÃO! – SIM…|«ÇA»|DÉJÀ VU™|»Spaß« „Größe“|20 °C ± 2|äöüÄÖÜß|Łyżka leży obok szklanki.|ĐÃ ĐẾN “RÕ RÀNG”, MÃ SỐ
-Чайник стоит на столе.|чоктавски|Το νερό βράζει.|水壶在桌子上。|りんごは机の上にある。|الماء يغلي|पानी उबल रहा है|물이 끓는다|联通|ŞİŞLİ, HÂLÂ""".replace("\n", "|").split("|")  # fmt: skip
+CORRECT = [
+    "A manhã de amanhã será fria, não é? Ação, coração, maçãs.",
+    "SÃO PAULO, IRMÃ, AMANHÃ",
+    "Â, Ã e Õ são letras.",
+    "«AMANHÃ»",
+    "“MÃE”",
+    "L’été à Nîmes, où l’âne brait : « Ça va ? »",
+    "ÂGE, CHÂTEAU, TÂCHE…",
+    "La lettre « Â » et la lettre « â ».",
+    "À bientôt, Zoë ! Cœur, œuf, naïf.",
+    "Prix : 12 € – 15 €",
+    "NÃO! – SIM…",
+    "«ÇA»",
+    "DÉJÀ VU™",
+    "»Spaß« „Größe“",
+    "20 °C ± 2",
+    "äöüÄÖÜß",
+    "Łyżka leży obok szklanki.",
+    "ĐÃ ĐẾN “RÕ RÀNG”, MÃ SỐ",
+    "Чайник стоит на столе.",
+    "чоктавски",
+    "Το νερό βράζει.",
+    "水壶在桌子上。",
+    "りんごは机の上にある。",
+    "الماء يغلي",
+    "पानी उबल रहा है",
+    "물이 끓는다",
+    "联通",
+    "ŞİŞLİ, HÂLÂ",
+]
 
 
 @pytest.mark.parametrize("text", CORRECT)
@@ -518,7 +582,7 @@ def test_a_one_byte_alphabet_read_as_western_is_found(codec, text):
     assert reading.mangled(text.encode(codec).decode("cp1252"))
 
 
-# --- preference pairs ---------------------------------------------------------------------------------------------------
+# --- preference pairs -----------------------------------------------------------------------------
 
 PAIR = {"prompt": "q", "chosen": "a", "rejected": "b"}
 PAIRS = {
@@ -600,8 +664,16 @@ def test_answers_and_pairs_are_not_taken_for_each_other(tokenizer):
 def test_the_folder_works_without_the_course(tmp_path):
     shutil.copytree(ROOT / "utils" / "reading", tmp_path / "reading")
     path = written(tmp_path, TABLE.to_csv(sep=";", index=False).encode("cp1252"), "mine.csv")
-    code = "import sys, reading; heavy = {'torch', 'pandas', 'datasets', 'ftfy'} & set(sys.modules); print(heavy, reading.check(sys.argv[1]))"
+    code = (
+        "import sys, reading; heavy = {'torch', 'pandas', 'datasets', 'ftfy'} & set(sys.modules); "
+        "print(heavy, reading.check(sys.argv[1]))"
+    )
     ran = subprocess.run(
-        [sys.executable, "-c", code, path], cwd=tmp_path, capture_output=True, text=True, env={}
+        [sys.executable, "-c", code, path],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={},
+        check=False,
     )
     assert ran.stdout.startswith("set() mine.csv: 3 rows read, 3 kept, 0 rejected"), ran.stderr

@@ -1,29 +1,34 @@
-"""Instruction data: Alpaca's template, the end of the answer, rows checked before they train, rows as TRL wants them.
+"""Instruction data: Alpaca's template, the end of the answer, rows checked before they train, rows
+as TRL wants them.
 
-    load(split) -> check_rows(rows, tokenizer, max_length)     -> report.kept -> for_trl(rows, tokenizer)
-    a file      -> check_file(path, tokenizer, max_length)     -> report.save_rejected(path)
+    load(split) -> check_rows(rows, tokenizer, max_length) -> kept -> for_trl(kept, tokenizer)
+    a file      -> check_file(path, tokenizer, max_length) -> report.save_rejected(path)
 
-Prompt and answer meet as in `### Response:` + ` Paris`. Stanford's template ends with the colon and leaves open what follows. The
-published Mistral notebook puts a newline there, this course a space, on every base: " Paris" is the token that a base has seen
-in running text, "\\nParis" is other tokens (in Mistral's own vocabulary three instead of one). On pocket-s, 150 steps, exact
-answers on validation rows: .45 with the space, .12 with the newline, .13 with nothing between (one run each). Mistral's
-tokenizer cuts at the colon either way, so the border between prompt and answer is exact.
+Prompt and answer meet as in `### Response:` + ` Paris`. Stanford's template ends with the colon and
+leaves open what follows. The published Mistral notebook puts a newline there, this course a space,
+on every base: " Paris" is the token that a base has seen in running text, "\\nParis" is other
+tokens (in Mistral's own vocabulary three instead of one). On pocket-s, 150 steps, exact answers on
+validation rows: .45 with the space, .12 with the newline, .13 with nothing between (one run each).
+Mistral's tokenizer cuts at the colon either way, so the border between prompt and answer is exact.
 """
 
 import random
 
 from . import DATA, reading
-from .reading import Report, Unreadable, mangled, special_tokens  # noqa: F401 (part of this module too)
+from .reading import Unreadable
 
 FIELDS, EXTRA = ("instruction", "input", "output"), ("kind",)
-# The two variants of Stanford Alpaca's prompt, word for word (github.com/tatsu-lab/stanford_alpaca, train.py).
+# The two variants of Stanford Alpaca's prompt, word for word (github.com/tatsu-lab/stanford_alpaca,
+# train.py).
 WITH_INPUT = (
-    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Below is an instruction that describes a task, paired with an input that provides further "
+    "context. "
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:"
 )
 WITHOUT_INPUT = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "Below is an instruction that describes a task. Write a response that appropriately "
+    "completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Response:"
 )
 MARKERS = ("### Instruction:", "### Input:", "### Response:")
@@ -31,7 +36,9 @@ ALPACA, REVISION, HELD_OUT = "yahma/alpaca-cleaned", "12567cabf869d7c92e573c7c78
 
 
 def prompt(row):
-    """The prompt of a row, from "Below is" to "### Response:"; a row whose input is missing or blank gets the short variant."""
+    """The prompt of a row, from "Below is" to "### Response:"; a row whose input is missing or
+    blank gets the short variant.
+    """
     has_input = (row.get("input") or "").strip()
     return (
         WITH_INPUT.format(**row)
@@ -46,20 +53,27 @@ def answer(row):
 
 
 def spaced(text):
-    """The text with one space before it, or as it is if it begins with white space: indentation is part of an answer."""
+    """The text with one space before it, or as it is if it begins with white space: indentation is
+    part of an answer.
+    """
     return text if text[:1].isspace() else " " + text
 
 
 def examples(rows):
-    """The rows with `prompt` and `answer`, as `utils.evaluation` and `utils.training` read them; the other columns stay."""
+    """The rows with `prompt` and `answer`, as `utils.evaluation` and `utils.training` read them;
+    the other columns stay.
+    """
     return [{**row, "prompt": prompt(row), "answer": answer(row)} for row in rows]
 
 
 def for_trl(rows, tokenizer):
-    """[{"prompt", "completion"}] for SFTTrainer, which takes the loss on the completion only. It ends in the end-of-text token."""
+    """[{"prompt", "completion"}] for SFTTrainer, which takes the loss on the completion only. It
+    ends in the end-of-text token.
+    """
     if not rows:
         raise reading.NoRowKept(
-            "There is no row to train on. The report of check_rows or check_file says why none was kept."
+            "There is no row to train on. The report of check_rows or check_file says why none "
+            "was kept."
         )
     return [
         {"prompt": prompt(row), "completion": answer(row) + tokenizer.eos_token} for row in rows
@@ -69,12 +83,13 @@ def for_trl(rows, tokenizer):
 def as_alpaca(converted, row, schema):
     """A row of any known schema as instruction, input and output, which the template above wants.
 
-    A system text stands before the instruction. Of a conversation the last answer is the output; the turns before it stand
-    in the instruction, each under its heading. Tools are a `reading.Fault`: Alpaca's template has no place for them.
+    A system text stands before the instruction. Of a conversation the last answer is the output;
+    the turns before it stand in the instruction, each under its heading. Tools are a
+    `reading.Fault`: Alpaca's template has no place for them.
     """
-    if schema.name == "Alpaca rows" and set(FIELDS) <= set(row) <= set(FIELDS + EXTRA):
-        if row["input"] is not None:
-            return row
+    whole = schema.name == "Alpaca rows" and set(FIELDS) <= set(row) <= set(FIELDS + EXTRA)
+    if whole and row["input"] is not None:
+        return row
     messages = converted["messages"]
     if "tools" in converted or any(m["role"] == "tool" or "tool_calls" in m for m in messages):
         raise reading.Fault("it calls tools, for which Alpaca's template has no place")
@@ -93,11 +108,13 @@ def as_alpaca(converted, row, schema):
 
 
 def check_rows(rows, tokenizer, max_length, held_out=()):
-    """Report on rows of any known schema: what can train within `max_length` tokens, and why the rest cannot.
+    """Report on rows of any known schema: what can train within `max_length` tokens, and why the
+    rest cannot.
 
-    Prompt, answer, BOS and EOS count. The kept rows have instruction, input and output. Nothing is repaired and nothing is
-    dropped unsaid: kept + rejected = read. `held_out` are test rows, whose questions no training row may ask.
-    UnknownSchema (a ValueError) says what was found if the rows are of no known schema.
+    Prompt, answer, BOS and EOS count. The kept rows have instruction, input and output. Nothing is
+    repaired and nothing is dropped unsaid: kept + rejected = read. `held_out` are test rows, whose
+    questions no training row may ask. UnknownSchema (a ValueError) says what was found if the rows
+    are of no known schema.
     """
     report = reading.check(
         rows,
@@ -112,20 +129,24 @@ def check_rows(rows, tokenizer, max_length, held_out=()):
         turns = sum(MARKERS[2] in row["instruction"] for row in report.kept)
         if turns:
             report.notes.append(
-                f"several answers in {reading.count(turns, 'conversation')}: the last is trained, the others stand in its prompt"
+                f"several answers in {reading.count(turns, 'conversation')}: the last is "
+                "trained, the others stand in its prompt"
             )
     return report
 
 
 def check_file(path, tokenizer, max_length, held_out=()):
-    """`check_rows` on a file in any container that `reading.read` knows; a piece that cannot be read is a rejected row."""
+    """`check_rows` on a file in any container that `reading.read` knows; a piece that cannot be
+    read is a rejected row.
+    """
     return check_rows(reading.read(path), tokenizer, max_length, held_out)
 
 
 def read(path, strict=True):
     """The rows of a file as they are, by `reading.read`. ValueError names file, place and remedy.
 
-    With strict=False a piece that cannot be read comes as `Unreadable`, in its place among the rows.
+    With strict=False a piece that cannot be read comes as `Unreadable`, in its place among the
+    rows.
     """
     rows = reading.read(path)
     broken = next((row for row in rows if isinstance(row, Unreadable)), None)
@@ -135,9 +156,11 @@ def read(path, strict=True):
 
 
 def load(split, base=None):
-    """Rows of a split (train, validation, test): the pocket world's, or cleaned Alpaca for a base that is large enough for it.
+    """Rows of a split (train, validation, test): the pocket world's, or cleaned Alpaca for a base
+    that is large enough for it.
 
-    Alpaca has one split. A shuffle with a fixed seed puts 500 rows into validation, 500 into test and the rest into train.
+    Alpaca has one split. A shuffle with a fixed seed puts 500 rows into validation, 500 into test
+    and the rest into train.
     """
     from . import bases
 
@@ -151,7 +174,8 @@ def load(split, base=None):
         rows = load_dataset(ALPACA, revision=REVISION, split="train").to_list()
     except (OSError, ValueError) as error:
         raise OSError(
-            f"The data set {ALPACA} could not be fetched: {str(error).splitlines()[0]}\nWithout a network, use "
+            f"The data set {ALPACA} could not be fetched: {str(error).splitlines()[0]}\nWithout "
+            "a network, use "
             'BASE = "pocket", whose rows are in the repository.'
         ) from error
     random.Random(3407).shuffle(rows)

@@ -1,13 +1,15 @@
-"""Read somebody's data file: container, schema and rows are found by content, and a report counts every row.
+"""Read somebody's data file: container, schema and rows are found by content, and a report counts
+every row.
 
     read(path)         -> Rows: what the file holds, row by row, and in which container
     recognise(rows)    -> Schema: what the rows are taken for, once per file
-    to_messages(row)   -> {"messages": [...]}; a preference pair becomes {"prompt", "chosen", "rejected"}
-    check(path)        -> Report: kept + rejected = read; `kept` trains, `save_rejected(path)` saves the rest
+    to_messages(row)   -> {"messages": [...]}, or {"prompt", "chosen", "rejected"} of a pair
+    check(path)        -> Report: kept + rejected = read; `kept` trains, the rest can be saved
 
-The folder needs nothing else of the course and may be copied along. It uses chardet for encodings, clevercsv
-for delimiters, ftfy for text that was read in the wrong encoding and pyarrow for Parquet; each is imported
-only where it is needed. No text is ever changed: leading spaces and line ends reach the trainer as they are.
+The folder needs nothing else of the course and may be copied along. It uses chardet for encodings,
+clevercsv for delimiters, ftfy for text that was read in the wrong encoding and pyarrow for Parquet;
+each is imported only where it is needed. No text is ever changed: leading spaces and line ends
+reach the trainer as they are.
 """
 
 from .checking import check

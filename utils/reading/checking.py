@@ -25,13 +25,15 @@ def check(
     marks=(),
     convert=to_messages,
 ):
-    """Report on a file (its path) or on rows: which can train, as `messages`, and why the others cannot. kept + rejected = read.
+    """Report on a file (its path) or on rows: which can train, as `messages`, and why the others
+    cannot. kept + rejected = read.
 
-    With a tokenizer, text with its special tokens is rejected, and with `max_length` a row of more tokens (by the tokenizer's chat
-    template, or by `render(kept row)`, which gives the text to be tokenised). `held_out` are rows that are kept for testing, in
-    any known schema: a training row with the same question is rejected. kind="pairs" is for preference pairs.
-    `shape(converted, original, schema)` gives the kept row another form. UnreadableFile and UnknownSchema are raised for a
-    file as a whole. `report.need_rows()` stops with a sentence if no row is kept.
+    With a tokenizer, text with its special tokens is rejected, and with `max_length` a row of more
+    tokens (by the tokenizer's chat template, or by `render(kept row)`, which gives the text to be
+    tokenised). `held_out` are rows that are kept for testing, in any known schema: a training row
+    with the same question is rejected. kind="pairs" is for preference pairs. `shape(converted,
+    original, schema)` gives the kept row another form. UnreadableFile and UnknownSchema are raised
+    for a file as a whole. `report.need_rows()` stops with a sentence if no row is kept.
     """
     rows = read(source) if isinstance(source, (str, pathlib.Path)) else source
     if not len(rows):
@@ -42,7 +44,8 @@ def check(
     if schema.name == "OASST messages":
         made = trees_of(rows)
         notes.append(
-            f"{len(rows):,} messages form {len(made):,} trees; of each the best-ranked path is taken"
+            f"{len(rows):,} messages form {len(made):,} trees; of each the best-ranked path is "
+            "taken"
         )
         rows = made
         schema = replace(schema, name="OASST trees", columns={"tree": None}, count=len(made))
@@ -63,7 +66,7 @@ def check(
             f"{name or 'The data'}: {schema}. These are {other}, and {wanted} are needed here."
         )
     special = special_tokens(tokenizer) if tokenizer is not None else ()
-    reasons, made, kept, templates, unfinished = {}, {}, {}, [], 0
+    reasons, made, kept, templates = {}, {}, {}, []
     for number, row in enumerate(rows, 1):
         try:
             one = convert(row, schema)
@@ -77,7 +80,6 @@ def check(
         texts = question_and_answer(one)
         if not special and any(TEMPLATE.search(text) for text in texts):
             templates.append(number)
-        unfinished += texts[1] != texts[1].rstrip()
     _reject_repeats(made, reasons, notes)
     if len(held_out):
         _reject_leaks(made, reasons, held_out, convert)
@@ -86,22 +88,25 @@ def check(
         for number, length in _lengths(kept, tokenizer, render):
             if length > max_length:
                 reasons[number] = Reason(
-                    f"{length:,} tokens, longer than {max_length:,}: it would lose the end of its answer",
+                    f"{length:,} tokens, longer than {max_length:,}: it would lose the end of "
+                    "its answer",
                     "too long",
                 )
     if templates:
         notes.append(
-            f"marks of a chat template stand in {count(len(templates), 'row')}, such as row {templates[0]}: "
+            f"marks of a chat template stand in {count(len(templates), 'row')}, such as row "
+            f"{templates[0]}: "
             "was a template applied already?"
         )
-    if unfinished:
+    numbers = [n for n in kept if n not in reasons]
+    answers = [question_and_answer(made[n])[1] for n in numbers]
+    if unfinished := sum(answer != answer.rstrip() for answer in answers):
         notes.append(
             f"white space ends the answer of {count(unfinished, 'row')}; it is trained as it stands"
         )
     fields = _message_fields(rows, schema)
     if fields:
         notes.append(f"fields of messages that are not used: {listed(fields)}")
-    numbers = [n for n in kept if n not in reasons]
     rejected = sorted(reasons.items())
     return Report(
         [kept[n] for n in numbers],
@@ -164,7 +169,8 @@ def _reject_repeats(made, reasons, notes):
     if alike:
         shown = ", ".join(f"row {a} and row {b}" for a, b in alike[:3])
         notes.append(
-            f"nearly the same as an earlier row: {count(len(alike), 'row')} ({shown}{' …' if len(alike) > 3 else ''})"
+            f"nearly the same as an earlier row: {count(len(alike), 'row')} "
+            f"({shown}{' …' if len(alike) > 3 else ''})"
         )
 
 
@@ -196,7 +202,9 @@ def _reject_leaks(made, reasons, held_out, convert):
 
 
 def _lengths(kept, tokenizer, render):
-    """(row number, tokens) of kept rows: the text that `render` makes, or the tokenizer's chat template."""
+    """(row number, tokens) of kept rows: the text that `render` makes, or the tokenizer's chat
+    template.
+    """
     if tokenizer is None:
         raise ValueError("max_length needs the tokenizer: check(path, tokenizer, max_length).")
     if render is not None:

@@ -1,4 +1,6 @@
-"""What a file is, found by its content: archives, Parquet, text in some encoding, or something that holds no rows."""
+"""What a file is, found by its content: archives, Parquet, text in some encoding, or something that
+holds no rows.
+"""
 
 import codecs
 import difflib
@@ -61,11 +63,13 @@ DATA_NAMES = re.compile(
 
 
 def read(path, *, encoding=None, key=None, member=None, delimiter=None):
-    """The rows of a file as `Rows`: dicts as a rule, lists where the file has lists, `Unreadable` for a piece that is no row.
+    """The rows of a file as `Rows`: dicts as a rule, lists where the file has lists, `Unreadable`
+    for a piece that is no row.
 
-    The container is found by content: JSON lines, one JSON list, a list under a key, an object keyed by number or by column,
-    Python's notation of these, CSV with any delimiter and code page, Parquet, Arrow, and each of them inside gzip, bzip2, xz,
-    zstd, zip or tar. The keywords decide where a file leaves a choice. UnreadableFile says what else it is and what to do.
+    The container is found by content: JSON lines, one JSON list, a list under a key, an object
+    keyed by number or by column, Python's notation of these, CSV with any delimiter and code page,
+    Parquet, Arrow, and each of them inside gzip, bzip2, xz, zstd, zip or tar. The keywords decide
+    where a file leaves a choice. UnreadableFile says what else it is and what to do.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -76,7 +80,8 @@ def read(path, *, encoding=None, key=None, member=None, delimiter=None):
         )
         hint = f" Is it {near[0]}?" if near else ""
         raise FileNotFoundError(
-            f"There is no file {path.name} in {path.parent}. Upload it there, or mend the name.{hint}"
+            f"There is no file {path.name} in {path.parent}. Upload it there, or mend the "
+            f"name.{hint}"
         )
     asked = {"encoding": encoding, "key": key, "member": member, "delimiter": delimiter}
     rows = _open(path.read_bytes(), path.name, asked)
@@ -147,7 +152,7 @@ OFFICE = {
 
 
 def _member(data, kind, name, wanted):
-    """(name, bytes) of the one data file in a zip or tar archive, or of the one that was asked for."""
+    """(name, bytes) of the one data file in a zip or tar archive, or of the one asked for."""
     try:
         if kind == "zip":
             archive = zipfile.ZipFile(io.BytesIO(data))
@@ -172,7 +177,8 @@ def _member(data, kind, name, wanted):
             data_files = [wanted]
         if len(data_files) != 1:
             raise UnreadableFile(
-                f"{name} is a {kind} archive with {len(data_files)} files: {listed(data_files)}. Say which: "
+                f"{name} is a {kind} archive with {len(data_files)} files: {listed(data_files)}. "
+                "Say which: "
                 f'read(..., member="{data_files[0]}").'
                 if data_files
                 else f"{name} is a {kind} archive without a file in it."
@@ -210,7 +216,8 @@ MARKS = (  # byte-order marks, the longer first
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
 )
-# Where small files allow several, old DOS, Mac and ISO pages are seldom right: 110 of 123 with this list, 94 without.
+# Where small files allow several, old DOS, Mac and ISO pages are seldom right: 110 of 123 with this
+# list, 94 without.
 PAGES = (
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874"),
     *("shift_jis", "cp932", "euc-jp", "gb18030", "big5", "cp949", "euc-kr"),
@@ -219,7 +226,9 @@ PAGES = (
 
 
 def decoded(data, name, encoding=None):
-    """(text, encoding said in words or "", note or ""). Bytes that are not UTF-8 in a file of UTF-8 come as U+DC80 to U+DCFF."""
+    """(text, encoding said in words or "", note or ""). Bytes that are not UTF-8 in a file of UTF-8
+    come as U+DC80 to U+DCFF.
+    """
     if encoding:
         try:
             return data.decode(encoding), encoding, ""
@@ -263,7 +272,8 @@ def decoded(data, name, encoding=None):
     words = re.findall(r"[^\W\d_]*[^\x00-\x7f]+[^\W\d_]*", text)
     shown = max(words[:50], key=lambda word: sum(not c.isascii() for c in word), default="")
     note = (
-        f"not UTF-8, read as {codec} (a guess from its bytes). If {shorten(shown, 30)!r} is not what it should be, "
+        f"not UTF-8, read as {codec} (a guess from its bytes). If {shorten(shown, 30)!r} is not "
+        "what it should be, "
         f'name the encoding: read(..., encoding="cp1250").'
     )
     return text, codec, note
@@ -284,12 +294,15 @@ def guessed(data):
     found = larger.get(found, found)
     if found not in ("cp1252", "cp1250", "cp1254", "cp1257", "iso8859-2", "cp850", "mac-roman"):
         return found
-    # of a few letters chardet may make nonsense; where a common page makes plain words of them, it is that
+    # of a few letters chardet may make nonsense; where a common page makes plain words of them, it
+    # is that
     return min((found, "cp1252", "mac-roman", "cp850"), key=lambda page: _odd(data, page))
 
 
 def _odd(data, page):
-    """How many non-ASCII characters look out of place when bytes are read by a code page: signs in words, capitals in them."""
+    """How many non-ASCII characters look out of place when bytes are read by a code page: signs in
+    words, capitals in them.
+    """
     try:
         text = data.decode(page)
     except UnicodeError:
@@ -308,7 +321,8 @@ def _text(data, name, asked):
         size = re.search(r"size (\d+)", head)
         of = f" of {int(size[1]):,} bytes" if size else ""
         raise UnreadableFile(
-            f"{name} is a Git-LFS pointer, not the data: the true file{of} was not fetched. Run `git lfs pull`, or "
+            f"{name} is a Git-LFS pointer, not the data: the true file{of} was not fetched. Run "
+            "`git lfs pull`, or "
             "download the file itself."
         )
     if re.match(
@@ -317,7 +331,8 @@ def _text(data, name, asked):
         re.IGNORECASE | re.DOTALL,
     ):
         raise UnreadableFile(
-            f"{name} is an HTML page, not data: the link led to a page about the file. On GitHub take the raw file, on the "
+            f"{name} is an HTML page, not data: the link led to a page about the file. On GitHub "
+            "take the raw file, on the "
             "Hub a link with /resolve/ instead of /blob/."
         )
     if re.match(r"---\s*\n|- ?\w+:", head):

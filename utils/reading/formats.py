@@ -77,7 +77,8 @@ def json_rows(text, name, asked):
         line, column = getattr(error, "lineno", 1), getattr(error, "colno", 1)
         said = getattr(error, "msg", "nested too deeply")
         raise UnreadableFile(
-            f"{name}, line {line}: not valid JSON, column {column} ({said}). The file must be {wanted}."
+            f"{name}, line {line}: not valid JSON, column {column} ({said}). The file must be "
+            f"{wanted}."
         )
     rows, commas = [], 0
     for number, line in lines:
@@ -136,7 +137,9 @@ def _stream(text):
 
 
 def _python(text, lines, name, asked):
-    """Rows of a file in Python's notation ({'a': None}), or None. Only literals are read; nothing is run."""
+    """Rows of a file in Python's notation ({'a': None}), or None. Only literals are read; nothing
+    is run.
+    """
 
     def literal(piece):
         try:
@@ -172,7 +175,9 @@ def _written(value):
 
 
 def _rows(values):
-    """Rows of parsed values: a row with a doubled key is `Unreadable`, JSON inside a JSON string is parsed."""
+    """Rows of parsed values: a row with a doubled key is `Unreadable`, JSON inside a JSON string is
+    parsed.
+    """
     made = []
     for value in values:
         if isinstance(value, str) and value[:1] in ("{", "["):
@@ -185,7 +190,8 @@ def _rows(values):
             shown = _written(value)
             value = Unreadable(
                 shown,
-                f"the key {shorten(key, 40)!r} stands twice in one object, and only its last value could be read",
+                f"the key {shorten(key, 40)!r} stands twice in one object, and only its last "
+                "value could be read",
                 "doubled key",
             )
         made.append(value)
@@ -198,7 +204,9 @@ def _viewed(value):
 
 
 def _unwrapped(value, name, asked):
-    """`Rows` of one parsed JSON value: the list itself, the list under a key, an object keyed by number, or by column."""
+    """`Rows` of one parsed JSON value: the list itself, the list under a key, an object keyed by
+    number, or by column.
+    """
     for _ in range(2):
         if isinstance(value, str):  # JSON written twice
             value = _loads(value)
@@ -243,7 +251,8 @@ def _unwrapped(value, name, asked):
     if len(tables) > 1:
         sizes = ", ".join(f"{k!r} ({len(v):,} rows)" for k, v in list(tables.items())[:6])
         raise UnreadableFile(
-            f"{name} is a JSON object with several lists: {sizes}. Say which: read(..., key={next(iter(tables))!r})."
+            f"{name} is a JSON object with several lists: {sizes}. Say which: read(..., "
+            f"key={next(iter(tables))!r})."
         )
     if any(isinstance(v, dict) for v in value.values()) and len(value) <= 3:
         for key, part in value.items():  # {"result": {"data": [...]}}
@@ -259,7 +268,9 @@ def _unwrapped(value, name, asked):
 
 
 def _by_column(value):
-    """Rows of {"instruction": [..], "output": [..]}, of {"instruction": {"0": ..}, ..} and of pandas' split form, or None."""
+    """Rows of {"instruction": [..], "output": [..]}, of {"instruction": {"0": ..}, ..} and of
+    pandas' split form, or None.
+    """
     heads, cells = value.get("columns"), value.get("data")
     if isinstance(heads, list) and isinstance(cells, list):
         fit = all(isinstance(r, list) and len(r) == len(heads) for r in cells)
@@ -290,7 +301,7 @@ def csv_rows(text, name, asked):
         "doublequote": True,
         "strict": True,
     }
-    records = _records(text, options)
+    records = iter(list(_records(text, options)))  # read to its end: it holds csv's limit
     header = next(records, (1, []))[1]
     if isinstance(header, Unreadable):
         raise UnreadableFile(f"{name}: its first line is no header of a table: {header.reason}")
@@ -298,8 +309,10 @@ def csv_rows(text, name, asked):
     if len(header) < 2 and not table:
         lines = count(len(text.strip().splitlines()), "line")
         raise UnreadableFile(
-            f"{name} is plain text ({lines}, the first {shorten(text.strip().splitlines()[0], 40)!r}): neither JSON nor "
-            "a table with a header. Give each row its question and its answer, as JSON lines or CSV."
+            f"{name} is plain text ({lines}, the first "
+            f"{shorten(text.strip().splitlines()[0], 40)!r}): neither JSON nor "
+            "a table with a header. Give each row its question and its answer, as JSON lines or "
+            "CSV."
         )
     if twice := [c for c, n in collections.Counter(c for c in header if c).items() if n > 1]:
         raise UnreadableFile(f"{name}: the column {twice[0]!r} stands twice in its header.")
@@ -339,7 +352,9 @@ def _shown(text):
 
 
 def _dialect(text):
-    """(delimiter or None, quote, escape) of a table: clevercsv on its first lines, or what makes a known header."""
+    """(delimiter or None, quote, escape) of a table: clevercsv on its first lines, or what makes a
+    known header.
+    """
     import clevercsv
 
     lines = io.StringIO(text, newline="").readlines()
@@ -372,9 +387,12 @@ def _dialect(text):
 
 
 def _records(text, options):
-    """(line number, cells) of a table, or (line number, `Unreadable`) where quotes do not match; the next line is a new start."""
+    """(line number, cells) of a table, or (line number, `Unreadable`) where quotes do not match;
+    the next line is a new start.
+    """
     lines = io.StringIO(text, newline="").readlines()
-    before = csv.field_size_limit(len(text) + 1)
+    before = csv.field_size_limit()
+    csv.field_size_limit(max(before, len(text) + 1))
     try:
         at = 0
         while at < len(lines):

@@ -1,4 +1,6 @@
-"""One row of any known schema as messages, or as a preference pair; what cannot be said so is a `Fault`."""
+"""One row of any known schema as messages, or as a preference pair; what cannot be said so is a
+`Fault`.
+"""
 
 import json
 import re
@@ -41,11 +43,14 @@ def optional_text(value, where):
 
 
 def parts(row, schema):
-    """{"system", "question", "context", "answer", "history"} of a row with one question and one answer, checked."""
+    """{"system", "question", "context", "answer", "history"} of a row with one question and one
+    answer, checked.
+    """
     columns = schema.columns
     if not isinstance(row, dict):
         raise Fault(
-            f"{kind_of(row)} where an object with {', '.join(c for c in columns.values() if c)} belongs"
+            f"{kind_of(row)} where an object with {', '.join(c for c in columns.values() if c)} "
+            "belongs"
         )
     lost = [c for c in (columns["question"], columns["answer"]) if cell(row, c) is MISSING]
     if lost:
@@ -67,7 +72,9 @@ def parts(row, schema):
 
 
 def message(found, where):
-    """One message as {"role", "content"} and the fields that tools need. Fault says what is wrong with it."""
+    """One message as {"role", "content"} and the fields that tools need. Fault says what is wrong
+    with it.
+    """
     if not isinstance(found, dict):
         raise Fault(f"{where} is {kind_of(found)}, not a message", "not a message")
     speaks, says = (next((k for k in keys if k in found), None) for keys in (SPEAKS, SAYS))
@@ -150,7 +157,9 @@ def turns_of(value, what="the conversation"):
 
 
 def in_order(messages, ends_with_answer=True):
-    """The messages, if a system turn stands first only, user and assistant take turns, and the last is an answer; else Fault."""
+    """The messages, if a system turn stands first only, user and assistant take turns, and the last
+    is an answer; else Fault.
+    """
     before = None
     for number, turn in enumerate(messages, 1):
         role, calls = turn["role"], bool(turn.get("tool_calls"))
@@ -188,8 +197,10 @@ def in_order(messages, ends_with_answer=True):
 
 
 def to_messages(row, schema=None):
-    """{"messages": [{"role", "content"}, ...]} of one row, with "tools" where it has them; a preference pair becomes
-    {"prompt": [...], "chosen": [answer], "rejected": [answer]}. Fault says what is wrong with the row."""
+    """{"messages": [{"role", "content"}, ...]} of one row, with "tools" where it has them; a
+    preference pair becomes {"prompt": [...], "chosen": [answer], "rejected": [answer]}. Fault says
+    what is wrong with the row.
+    """
     if isinstance(row, Unreadable):
         raise Fault(row.reason, row.kind)
     schema = schema or recognise([row])
@@ -253,7 +264,9 @@ def _best_path(row, schema):
 
 
 def trees_of(rows):
-    """Trees of the flat OASST export, one message a row; a message whose parent is not in the file becomes `Unreadable`."""
+    """Trees of the flat OASST export, one message a row; a message whose parent is not in the file
+    becomes `Unreadable`.
+    """
     nodes = {
         r["message_id"]: {**r, "replies": []}
         for r in rows
@@ -305,13 +318,15 @@ def _pair(row, schema):
     if prompt is MISSING and isinstance(sides["chosen"], str):
         if not all(re.match(r"\s*Human: ?", text) for text in sides.values()):
             raise Fault(
-                "the field 'prompt' is missing, and the answers do not begin with their question as in HH-RLHF",
+                "the field 'prompt' is missing, and the answers do not begin with their question "
+                "as in HH-RLHF",
                 "no prompt",
             )
         sides = {side: _human(text, side) for side, text in sides.items()}
         if not all(len(turns) > 1 for turns in sides.values()):
             raise Fault(
-                "the field 'prompt' is missing, and no 'Assistant:' on a line of its own parts question and answer",
+                "the field 'prompt' is missing, and no 'Assistant:' on a line of its own parts "
+                "question and answer",
                 "no prompt",
             )
     asked = _asked(prompt, row, columns)
@@ -323,7 +338,8 @@ def _pair(row, schema):
         for side, turns in sides.items():
             if turns[-1]["role"] != "assistant":
                 raise Fault(
-                    f"{columns[side]!r} does not end with an answer, but with a turn of {turns[-1]['role']}",
+                    f"{columns[side]!r} does not end with an answer, but with a turn of "
+                    f"{turns[-1]['role']}",
                     "ends without an answer",
                 )
             heads[side], answers[side] = turns[:-1], turns[-1:]
@@ -347,7 +363,8 @@ def _pair(row, schema):
     chosen, rejected = _said(answers["chosen"]), _said(answers["rejected"])
     if chosen == rejected:
         raise Fault(
-            f"{columns['chosen']!r} and {columns['rejected']!r} are the same text, so nothing can be learned"
+            f"{columns['chosen']!r} and {columns['rejected']!r} are the same text, so nothing "
+            "can be learned"
         )
     for side, text in (("chosen", chosen), ("rejected", rejected)):
         if text == question:
@@ -358,7 +375,8 @@ def _pair(row, schema):
     better, worse = _ratings(row)
     if better is not None and better < worse:
         raise Fault(
-            f"the rejected answer has the higher rating ({worse:g}, the chosen {better:g}): are the fields in the wrong order?",
+            f"the rejected answer has the higher rating ({worse:g}, the chosen {better:g}): are "
+            "the fields in the wrong order?",
             "rating",
         )
     return {"prompt": asked, **answers}
@@ -369,7 +387,9 @@ def _said(messages):
 
 
 def _asked(prompt, row, columns):
-    """The prompt's turns: from text (with its context and system text), from a list of messages, or []."""
+    """The prompt's turns: from text (with its context and system text), from a list of messages, or
+    [].
+    """
     if prompt is MISSING:
         return []
     prompt = (

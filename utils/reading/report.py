@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 
 class Rows(list):
-    """The rows of one file in their order (dicts, or `Unreadable`), with `name`, `container` and `notes` (sentences)."""
+    """The rows of one file in their order (dicts, or `Unreadable`), with `name`, `container` and
+    `notes` (sentences).
+    """
 
     def __init__(self, rows=(), name="", container="", notes=()):
         super().__init__(rows)
@@ -16,7 +18,9 @@ class Rows(list):
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A piece of a file that holds no row; it stands among the rows so that the report can count it."""
+    """A piece of a file that holds no row; it stands among the rows so that the report can count
+    it.
+    """
 
     text: str
     reason: str
@@ -24,7 +28,9 @@ class Unreadable:
 
 
 class Reason(str):
-    """Why a row is rejected. `kind` is the same for rows with the same fault, whatever the details are."""
+    """Why a row is rejected. `kind` is the same for rows with the same fault, whatever the details
+    are.
+    """
 
     def __new__(cls, text, kind=""):
         made = super().__new__(cls, text)
@@ -41,11 +47,15 @@ class Fault(ValueError):
 
 
 class UnreadableFile(ValueError):
-    """The file as a whole holds no rows that can be read; the message says what it is and what to do."""
+    """The file as a whole holds no rows that can be read; the message says what it is and what to
+    do.
+    """
 
 
 class UnknownSchema(ValueError):
-    """The rows can be read, but not what they mean; the message says what was found and shows a conversion."""
+    """The rows can be read, but not what they mean; the message says what was found and shows a
+    conversion.
+    """
 
 
 class NoRowKept(ValueError):
@@ -54,10 +64,11 @@ class NoRowKept(ValueError):
 
 @dataclass(frozen=True)
 class Schema:
-    """What the rows of a file are taken for: `name`, `kind` ("chat" or "pairs") and `count` rows that fit it.
+    """What the rows of a file are taken for: `name`, `kind` ("chat" or "pairs") and `count` rows
+    that fit it.
 
-    `columns` maps a part (question, context, answer, system, history, messages, tools, prompt, chosen, rejected) to the column
-    it is read from; `unused` lists the other columns.
+    `columns` maps a part (question, context, answer, system, history, messages, tools, prompt,
+    chosen, rejected) to the column it is read from; `unused` lists the other columns.
     """
 
     name: str
@@ -94,17 +105,19 @@ def kind_of(value):
 
 
 def shorten(text, width=160):
-    """The text on one line, at most `width` characters, control characters shown by their escapes."""
+    """The text on one line, at most `width` characters, control characters by their escapes."""
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `check` found: `kept` rows and `rejected` as (row number from 1, reason); together they are all that was read.
+    """What `check` found: `kept` rows and `rejected` as (row number from 1, reason); together they
+    are all that was read.
 
-    `originals` are the rejected rows as they were read, in the order of `rejected`; `numbers` are the kept rows' numbers in the
-    file. `schema` is what the rows were taken for, `notes` what one should look at although the rows are kept.
+    `originals` are the rejected rows as they were read, in the order of `rejected`; `numbers` are
+    the kept rows' numbers in the file. `schema` is what the rows were taken for, `notes` what one
+    should look at although the rows are kept.
     """
 
     kept: list
@@ -121,7 +134,9 @@ class Report:
         return len(self.kept) + len(self.rejected)
 
     def groups(self):
-        """[(reason of the first, [row numbers])]: rejected rows with the same fault together, the largest group first."""
+        """[(reason of the first, [row numbers])]: rejected rows with the same fault together, the
+        largest group first.
+        """
         found = {}
         for number, reason in self.rejected:
             found.setdefault(getattr(reason, "kind", reason), []).append((number, reason))
@@ -130,9 +145,8 @@ class Report:
 
     def __str__(self):
         name = f"{self.name}: " if self.name else ""
-        lines = [
-            f"{name}{count(self.read, 'row')} read, {len(self.kept):,} kept, {len(self.rejected):,} rejected"
-        ]
+        sizes = f"{len(self.kept):,} kept, {len(self.rejected):,} rejected"
+        lines = [f"{name}{count(self.read, 'row')} read, {sizes}"]
         if self.name and self.schema:
             source = f" ({self.container})" if self.container else ""
             lines.append(f"  {shorten(str(self.schema), 300)}{source}")
@@ -149,7 +163,8 @@ class Report:
             lines.append("No row is kept, so there is nothing to train on.")
         elif self.rejected and self.name:
             lines.append(
-                f"Mend these rows in {self.name} and check it again; until then, training goes on without them."
+                f"Mend these rows in {self.name} and check it again; until then, training goes "
+                "on without them."
             )
         return "\n".join(lines)
 
@@ -162,7 +177,9 @@ class Report:
         raise NoRowKept(shorten("".join([of, *why]), 300) + ".")
 
     def save_rejected(self, path):
-        """Write the rejected rows as JSON lines {"row", "reason", "original"}; nothing that was read is lost. Returns the path."""
+        """Write the rejected rows as JSON lines {"row", "reason", "original"}; nothing that was
+        read is lost. Returns the path.
+        """
         path = pathlib.Path(path)
         lines = []
         for (number, reason), original in zip(self.rejected, self.originals):

@@ -100,7 +100,7 @@ def cell(row, column):
 
 
 def guess(row):
-    """(name of the schema, kind, {part: column}) that one row looks like by its columns, or None."""
+    """(schema's name, kind, {part: column}) that one row looks like by its columns, or None."""
     if isinstance(row, list):
         if row and all(isinstance(m, dict) and _speaker(m) for m in row):
             return "lists of messages", "chat", {"messages": None}
@@ -218,7 +218,7 @@ def is_pair(value):
 
 
 def listed_value(value):
-    """A list or dict that a table holds as text (JSON or Python's notation) as what it is; anything else as it is."""
+    """A list or dict that a table holds as text (JSON or Python's notation), else the value."""
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
@@ -233,7 +233,7 @@ def listed_value(value):
 
 
 def recognise(rows):
-    """The `Schema` that most rows fit. UnknownSchema if hardly any row fits one that is known here."""
+    """The `Schema` that most rows fit. UnknownSchema if hardly any row fits a known one."""
     found, unused = collections.Counter(), collections.Counter()
     columns, seen = {}, 0
     for row in rows:
@@ -254,17 +254,17 @@ def recognise(rows):
     if not found:
         raise UnknownSchema(_unknown(rows))
     (name, kind), number = found.most_common(1)[0]
+    of = getattr(rows, "name", "") or "The data"
     if kind == "labelled":
         raise UnknownSchema(
-            f"{getattr(rows, 'name', '') or 'The data'}: these are {name}. Trained as they are, the bad answers would be taught "
-            "too. Keep the good ones:\n    rows = [r for r in reading.read(path) if r['label']]\n"
-            "    rows = [{k: v for k, v in r.items() if k != 'label'} for r in rows]\n    report = reading.check(rows)"
+            f"{of}: these are {name}. Trained as they are, the bad answers would be taught too. "
+            "Keep the good ones:\n    rows = [r for r in reading.read(path) if r['label']]\n"
+            "    rows = [{k: v for k, v in r.items() if k != 'label'} for r in rows]\n"
+            "    report = reading.check(rows)"
         )
     if number < seen / 2 and number < sum(found.values()) / 2:
         kinds = ", ".join(f"{n} ({c:,})" for (n, _), c in found.most_common(4))
-        raise UnknownSchema(
-            f"{getattr(rows, 'name', '') or 'The data'} mixes several schemas: {kinds}. Split it into one file each."
-        )
+        raise UnknownSchema(f"{of} mixes several schemas: {kinds}. Split it into one file each.")
     used = {plain(c) for c in columns[name, kind].values() if c}
     if name.startswith("OASST"):
         used |= set(map(plain, unused))
@@ -280,9 +280,11 @@ def _unknown(rows):
     if not tables:
         shown = shorten(json.dumps(good[0], ensure_ascii=False, default=str), 70)
         return (
-            f"{name}: {count(len(good), 'row')}, each {kind_of(good[0])}, and what they mean is not known here; the first is "
-            f"{shown}. Give each row its question and its answer:\n    rows = reading.read(path)\n"
-            '    rows = [{"prompt": row[0], "completion": row[-1]} for row in rows]\n    report = reading.check(rows)'
+            f"{name}: {count(len(good), 'row')}, each {kind_of(good[0])}, and what they mean is "
+            f"not known here; the first is {shown}. Give each row its question and its answer:\n"
+            "    rows = reading.read(path)\n"
+            '    rows = [{"prompt": row[0], "completion": row[-1]} for row in rows]\n'
+            "    report = reading.check(rows)"
         )
     counts = collections.Counter(key for row in tables for key in row)
     keys = [key for key, _ in counts.most_common()]
@@ -295,7 +297,8 @@ def _unknown(rows):
     found = f"Found the columns {', '.join(described)}{more}"
     if len(keys) == 1 and texts:
         hint = "One column of finished text does not say where its answer begins; split it there"
-        line = f'[dict(zip(("prompt", "completion"), r[{keys[0]!r}].split("### Response:"))) for r in rows]'
+        halves = f'r[{keys[0]!r}].split("### Response:")'
+        line = f'[dict(zip(("prompt", "completion"), {halves})) for r in rows]'
     else:
         hint = "Say which asks and which answers"
         one, two = (

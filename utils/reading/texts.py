@@ -6,7 +6,8 @@ import unicodedata
 
 from .report import Reason, shorten
 
-# Further code pages in which UTF-8 is read by mistake: other Windows and DOS pages, Macs, East Asia.
+# Further code pages in which UTF-8 is read by mistake: other Windows and DOS pages, Macs, East
+# Asia.
 PAGES = (
     "sloppy-windows-1251",
     "koi8-r",
@@ -28,7 +29,9 @@ TEMPLATE = re.compile(r"<\|[a-z_]{2,30}\|>|\[/?INST\]|<</?SYS>>|<(start|end)_of_
 
 
 def _undone(text, pages=("latin-1", "sloppy-windows-1252")):
-    """The text with its bytes in one of the code pages read as UTF-8 instead, or None where that is not possible."""
+    """The text with its bytes in one of the code pages read as UTF-8 instead, or None where that is
+    not possible.
+    """
     for page in pages:
         try:
             back = text.encode(page).decode("utf-8")
@@ -40,11 +43,13 @@ def _undone(text, pages=("latin-1", "sloppy-windows-1252")):
 
 
 def mangled(text):
-    """What of a text shows that its bytes were once read in the wrong encoding: (the bad piece, what it was, or ""), or None.
+    """What of a text shows that its bytes were once read in the wrong encoding: (the bad piece,
+    what it was, or ""), or None.
 
-    The rule: ftfy finds the text unlikely, and either its bytes are valid UTF-8 or ftfy finds two such places. Each alone gives
-    false alarms on correct Portuguese and French. UTF-8 read by another code page and Cyrillic or Greek read as Western
-    European have rules of their own, which need several letters.
+    The rule: ftfy finds the text unlikely, and either its bytes are valid UTF-8 or ftfy finds two
+    such places. Each alone gives false alarms on correct Portuguese and French. UTF-8 read by
+    another code page and Cyrillic or Greek read as Western European have rules of their own, which
+    need several letters.
     """
     if found := re.search("[\ufffd\ufeff\x00-\x08\x0b\x0e-\x1f\x7f]|\u951f\u65a4\u62f7", text):
         return found[0], ""
@@ -68,7 +73,9 @@ def mangled(text):
 
 
 def _one_script(text):
-    """Do the foreign letters of a text belong to one alphabet? What a wrong guess makes of correct text is a mixture."""
+    """Do the foreign letters of a text belong to one alphabet? What a wrong guess makes of correct
+    text is a mixture.
+    """
     signs = re.compile(
         "[\x00-\xbf\u2000-\u20cf\u2122\u3000-\u303f\uff00-\uffef\U0001f000-\U0001ffff]"
     )
@@ -79,7 +86,9 @@ def _one_script(text):
 
 
 def _amid_word(text):
-    """A small letter and behind it, as in cafÃ©, characters that are one letter's UTF-8 bytes: no correct word has that."""
+    """A small letter and behind it, as in cafÃ©, characters that are one letter's UTF-8 bytes: no
+    correct word has that.
+    """
     for found in re.finditer("(?<=[a-zß-ÿ])(?:[ÂÃÄÅÎÏÐÑ][^\x00-\x7f]|â[^\x00-\x7f]{2})", text):
         if _undone(found[0]) is not None:
             return True
@@ -96,7 +105,9 @@ def _worst(text, mend, whole=""):
 
 
 def forbidden(text, where, special=(), marks=()):
-    """Why a text cannot train, as a `Reason`, or "". `special` are the tokenizer's own tokens, `marks` a template's headings."""
+    """Why a text cannot train, as a `Reason`, or "". `special` are the tokenizer's own tokens,
+    `marks` a template's headings.
+    """
     if found := next((m for m in marks if m in text), None):
         return Reason(f"{where} contains {found!r}, a marker of the template")
     if found := next((t for t in special if t in text), None):
@@ -123,15 +134,19 @@ def special_tokens(tokenizer):
 
 
 def squeezed(text):
-    """The text without regard to capitals, accents' notation, white space and punctuation; "" if it is nothing else."""
+    """The text without regard to capitals, accents' notation, white space and punctuation; "" if it
+    is nothing else.
+    """
     words = re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(words) or text.strip()
 
 
 def near(texts, least=0.85):
-    """{index: an earlier index} of texts that are equal but for capitals, spaces and punctuation, or share most of their words.
+    """{index: an earlier index} of texts that are equal but for capitals, spaces and punctuation,
+    or share most of their words.
 
-    Long texts are compared by their runs of three words (Jaccard's index of at least `least`); candidates come from MinHash.
+    Long texts are compared by their runs of three words (Jaccard's index of at least `least`);
+    candidates come from MinHash.
     """
     first, found, long = {}, {}, []
     for index, text in enumerate(texts):
