@@ -11,6 +11,7 @@ import tomllib
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from utils import ROOT, colab
 
@@ -71,6 +72,29 @@ def test_constraints_are_closed_over_what_the_pins_need():
     } == set()
 
 
+def refusing(python, pins, needs):
+    """Names of the pinned packages whose Requires-Python, {name: text}, excludes a Python."""
+    there = [name for name in pins if colab._key(name) in needs]
+    assert len(there) > 0.9 * len(pins), "few of the pinned packages are installed here"
+    return [n for n in there if not SpecifierSet(needs[colab._key(n)]).contains(python)]
+
+
+def test_every_pin_accepts_each_python_that_the_course_promises():
+    """The README says "3.11 or newer"; 3.11.2 is what Debian 12 has."""
+    import importlib.metadata
+
+    needs = {
+        colab._key(d.name): d.metadata["Requires-Python"] or ""
+        for d in importlib.metadata.distributions()
+    }
+    pins = colab.read_pins(ROOT / "constraints.txt")
+    pins |= colab.read_pins(ROOT / "requirements-unsloth.txt")
+    for python in ("3.11.0", "3.11.2", "3.12.0", "3.13.0", "3.14.0"):
+        assert SpecifierSet(PROJECT["requires-python"]).contains(python)
+        assert refusing(python, pins, needs) == [], python
+    assert refusing("3.11.2", pins, {**needs, "soupsieve": ">=3.11.5"}) == ["soupsieve"]
+
+
 def test_what_is_installed_is_what_is_pinned():
     here = colab.installed()
     pins = PINS | colab.read_pins(ROOT / "requirements-unsloth.txt")
@@ -108,7 +132,6 @@ def test_unsloth_accepts_the_pins():
 def test_unsloth_file_says_why_and_colab_accepts_what_unsloth_does():
     assert "--no-deps" in (ROOT / "requirements-unsloth.txt").read_text(encoding="utf-8")
     import importlib.metadata
-    from packaging.specifiers import SpecifierSet
 
     for need in map(Requirement, importlib.metadata.requires("unsloth")):
         name = next((n for n in colab.ACCEPTED if colab._key(n) == colab._key(need.name)), None)
