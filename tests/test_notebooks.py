@@ -436,7 +436,8 @@ def test_the_network_is_closed_in_python_processes_that_tests_start():
 
 
 def test_make_test_closes_the_network():
-    line = next(l for l in (ROOT / "Makefile").read_text().splitlines() if l.startswith("CLOSED"))
+    text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    line = next(l for l in text.splitlines() if l.startswith("CLOSED"))
     assert (
         "tests/closed_network" in line
         and "OMP_NUM_THREADS=1" in line
