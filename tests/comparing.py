@@ -105,7 +105,10 @@ def verdict(stored, new, rules):
     elif plain and larger <= 1:
         allowed, why = rules.shares, "a number from -1 to 1"
     else:
-        allowed, why = rules.relative * larger, f"{100 * rules.relative:f} % of it"
+        allowed, why = (
+            rules.relative * larger,
+            f"{(100 * rules.relative).normalize():f} % of the larger",
+        )
     if not (stored.is_rate and new.is_rate):  # rounding alone can turn the last digit
         allowed = max(
             allowed, min((n.last_digit for n in (stored, new) if n.last_digit), default=Decimal(0))

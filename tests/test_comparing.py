@@ -65,7 +65,7 @@ AGREE = {
 DIFFER = {
     "a share": ("score 0.97", "score 0.94", "0.97 and 0.94 differ by 0.03; 0.02 is allowed"),
     "a percentage": ("99% right", "96% right", "99% and 96% differ by 3; 2 is allowed"),
-    "a larger number": ("loss 12.99", "loss 12.30", "5.00 % of it"),
+    "a larger number": ("loss 12.99", "loss 12.30", "5 % of the larger"),
     "a sign": ("gap +0.30", "gap -0.30", "differ by 0.60"),
     "a count": ("41 tensors", "42 tensors", "without a point"),
     "a count of parameters": ("108,544 train", "108,545 train", "without a point"),
