@@ -1,10 +1,13 @@
-"""Badges, set-up cells, cost lines and the README's table, all made from pyproject.toml's repository and data/results/timings.json.
+"""Badges, set-up cells, cost lines and the README's table.
+
+All are made from pyproject.toml's repository and data/results/timings.json.
 
 python -m tools.badges                     rewrite them
 python -m tools.badges --repository o/n    change the repository first (`make badges REPO=o/n`)
 """
 
 import argparse
+import copy
 import json
 import pathlib
 import re
@@ -13,6 +16,7 @@ import tomllib
 
 import nbformat
 
+from tools.pages import essence
 from utils import ROOT
 from utils.colab import SETUP_CELL
 
@@ -74,7 +78,7 @@ def cost(number, measured):
 
 
 def dress(notebook, filename, repo, measured):
-    """Put badge, cost line, canonical set-up cell and metadata into a notebook (in place) and return it."""
+    """Put badge, cost line, set-up cell and metadata into a notebook (in place) and return it."""
     number = filename[:2]
     first = notebook.cells[0]
     first.source = BADGE.sub(lambda _: badge(filename, repo), first.source)
@@ -104,9 +108,12 @@ def dress(notebook, filename, repo, measured):
 
 
 def title_and_question(notebook):
-    """("LoRA", "Is the update low-rank?") from a first cell "# 05 · LoRA" whose question is its first bold sentence."""
+    """("LoRA", "Is the update low-rank?") from a first cell "# 05 · LoRA".
+
+    The question is its first bold sentence.
+    """
     source = notebook.cells[0].source
-    title = re.sub(r"^#\s*(\d\d\s*[·.:]?\s*)?", "", source.splitlines()[0]).strip()
+    title = re.sub(r"^#\s*(\d\d\s*[·.:]?\s*)?", "", (source.splitlines() or [""])[0]).strip()
     question = re.search(r"\*\*([^*]+\?)\*\*", source)
     return title, question.group(1).strip() if question else ""
 
@@ -118,7 +125,8 @@ def table(repo, measured, folder=NOTEBOOKS):
         title, question = title_and_question(nbformat.read(path, 4))
         cpu, t4, _ = cost(path.name[:2], measured)
         rows.append(
-            f"| [{path.name[:2]} {title}](notebooks/{path.name}) | {question} | {badge(path.name, repo)} | {cpu} | {t4} |"
+            f"| [{path.name[:2]} {title}](notebooks/{path.name}) | {question} "
+            f"| {badge(path.name, repo)} | {cpu} | {t4} |"
         )
     return "\n".join(rows) + "\n"
 
@@ -132,11 +140,16 @@ def write_if_changed(path, text):
 
 
 def rewrite(root=ROOT):
-    """Rewrite all notebooks and the README; returns the paths that changed."""
+    """Rewrite all notebooks and the README; returns the paths that changed.
+
+    A notebook that a reader has opened and saved says the same as before and is left alone.
+    """
     repo, measured, changed = repository(root), timings(), []
     for path in lesson_paths(root / "notebooks"):
-        notebook = dress(nbformat.read(path, 4), path.name, repo, measured)
-        if write_if_changed(path, nbformat.writes(notebook) + "\n"):
+        stored = nbformat.read(path, 4)
+        notebook = dress(copy.deepcopy(stored), path.name, repo, measured)
+        if essence(notebook) != essence(stored):
+            path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
             changed.append(path)
     readme = root / "README.md"
     if readme.exists():
