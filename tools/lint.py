@@ -161,9 +161,9 @@ def made_by_tools(notebook, filename, repo):
 
     What JupyterLab adds when a reader opens and saves a lesson is no fault (`pages.essence`).
     """
-    if badges.badge(filename, repo) not in notebook.cells[0].source:
+    if badges.row(filename, repo) not in notebook.cells[0].source:
         yield (
-            f"the badge does not lead to {repo}, notebooks/{filename}; run `python -m tools.badges`"
+            f"the badges do not lead to {repo}, notebooks/{filename}; run `python -m tools.badges`"
         )
     for cell in notebook.cells:
         if "setup" in tags(cell) and cell.source != SETUP_CELL.format(repository=repo):
