@@ -157,7 +157,7 @@ RED = {
         lambda n: setattr(
             n.cells[0], "source", n.cells[0].source.replace("98_tiny.ipynb", "97_tiny.ipynb")
         ),
-        "badge does not lead",
+        "badges do not lead",
     ),
     "set-up": (
         lambda n: setattr(n.cells[1], "source", n.cells[1].source + "\nx = 1"),
