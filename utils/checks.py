@@ -319,10 +319,13 @@ def compare(answer, solution, cases, mistakes=(), form=None, names=(), options=(
             raise trouble
         return
     cases = cases[: len(got)]
-    hints = {hint for hint, *ways in mistakes if any(agrees(w, cases, got, right) for w in ways)}
-    if len(hints) == 1:
-        raise Hint(hints.pop())
-    general(got, right, names)
+    pair = isinstance(right[0], tuple) and len(right[0]) == 2
+    if pair and all(equal(g, r[::-1]) for g, r in zip(got, right)):
+        raise Hint(f"The two are swapped: {names[0] if names else 'the other one'} comes first.")
+    hints = [hint for hint, *ways in mistakes if any(agrees(w, cases, got, right) for w in ways)]
+    if hints and (len(hints) == 1 or not trouble):  # over all cases no two mistakes are alike
+        raise Hint(hints[0])
+    general(got, right)
     n = wrong[0]
     text = said[n] if said else told(answer, cases[n])
     start = (
@@ -349,16 +352,12 @@ def outcomes(way, cases, right):
         return None
 
 
-def general(got, right, names):
+def general(got, right):
     """Hints for the mistakes that any exercise may see."""
     if len(got) > 1 and all(equal(got[0], g) for g in got) and not equal(right[0], right[-1]):
         raise Hint(
             f"Your function gives {show(got[0])} whatever it is given, in {len(got)} different cases. Use its arguments."
         )
-    pair = isinstance(right[0], tuple) and len(right[0]) == 2
-    if pair and all(equal(g, r[::-1]) for g, r in zip(got, right)):
-        first = names[0] if names else "the other one"
-        raise Hint(f"The two are swapped: {first} comes first.")
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in [*got, *right]):
         if any(all(g == round(r, d) for g, r in zip(got, right)) for d in range(1, 8)):
             raise Hint("Right but for rounding: give the number itself, unrounded.")
