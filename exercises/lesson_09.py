@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from utils.checks import Hint, call, compare, describe, exercise, tensor
+from utils.checks import Hint, NotStarted, call, compare, describe, exercise, tensor
 
 ANY = ...  # this part of a pair does not matter
 
@@ -74,7 +74,10 @@ def bake(answer):
             if given.shape == wanted.shape and torch.allclose(given, wanted.double(), atol=1e-5):
                 raise Hint("That is the prompt itself. Return a function that gives it, so that it fits where the encoder stood.")
             raise Hint(f"Return a function of no arguments; you gave {describe(baked)}.")
-        first = call(baked)
+        try:
+            first = call(baked)
+        except NotStarted:
+            raise Hint("The function that you return gives None. It should give the prompt.") from None
         values = tensor(first, "the prompt, a tensor, from the function that you return")
         if values.shape != wanted.shape:
             raise Hint(f"The prompt should have the shape {list(wanted.shape)}, [p, d]; your function gives {list(values.shape)}.")

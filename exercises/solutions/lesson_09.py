@@ -64,7 +64,7 @@ MISTAKES = {
         ("graph", with_graph, "Detach"),
         ("zeros", lambda encoder: (lambda prompt=encoder().detach() * 0: prompt), "not what the encoder writes"),
         ("transposed", lambda encoder: (lambda prompt=encoder().detach().T: prompt), "should have the shape"),
-        ("inside none", lambda encoder: lambda: None, "returned None"),
+        ("inside none", lambda encoder: lambda: None, "gives None"),
         ("needs an argument", lambda encoder: lambda x: encoder().detach(), "is called with 0 arguments"),
         ("number", lambda encoder: 3, "Return a function"),
         ("copy of the encoder", lambda encoder: copy.copy(encoder), "still call it"),
@@ -72,7 +72,7 @@ MISTAKES = {
     "afford": [
         ("one", lambda n, layers, d, kv, w: n // d, "two numbers"),
         ("parts", lambda n, layers, d, kv, w: (n / d, n / (2 * layers * kv * w)), "whole numbers"),
-        ("rounded up", lambda n, layers, d, kv, w: (-(-n // d), -(-n // (2 * layers * kv * w))), "it should be"),
+        ("rounded up", lambda n, layers, d, kv, w: (-(-n // d), -(-n // (2 * layers * kv * w))), "Round down"),
         ("v1 up", lambda n, layers, d, kv, w: (-(-n // d), n // (2 * layers * kv * w)), "Round down"),
         ("v1 narrow", lambda n, layers, d, kv, w: (n // (kv * w), n // (2 * layers * kv * w)), "as wide as an embedding"),
         ("v1 in layers", lambda n, layers, d, kv, w: (n // (layers * d), n // (2 * layers * kv * w)), "not in every layer"),
