@@ -239,7 +239,8 @@ def test_lab_without_a_display_prints_the_address_and_opens_no_browser(fresh):
     script(fresh / ".venv" / "bin" / "python", 'echo "$*" >> calls')
     make("lab", f"PYTHON={sys.executable}", cwd=fresh, DISPLAY="", WAYLAND_DISPLAY="")
     call = (fresh / "calls").read_text().splitlines()[-1]
-    assert call.startswith("-m jupyterlab") and call.endswith("notebooks")
+    assert call.startswith("-m jupyterlab") and "--ServerApp.root_dir=. " in call
+    assert call.endswith("--LabApp.default_url=/lab/tree/notebooks")
     assert sys.platform == "darwin" or "--no-browser" in call
 
 

@@ -26,7 +26,8 @@ COURSE = ROOT / "docs" / "course.yml"
 TIMINGS = ROOT / "data" / "results" / "timings.json"
 # The line of badges of a lesson; it begins with Colab's.
 ROW = re.compile(r"(?m)^\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\).*$")
-SITE = re.compile(r"(<!-- site -->).*?(<!-- /site -->)", re.DOTALL)
+SITE = re.compile(r"https://[\w.-]+\.github\.io/[\w.-]+/")
+CLONE = re.compile(r"(git clone )https://github\.com/\S+")
 OPEN = re.compile(r"(<!-- open -->\n).*?(<!-- /open -->)", re.DOTALL)
 NEEDS = re.compile(r"(<!-- needs -->\n).*?(<!-- /needs -->)", re.DOTALL)
 COST = re.compile(r"(?m)^.*<!-- cost -->.*$")
@@ -176,6 +177,12 @@ def table(repo, measured, folder=NOTEBOOKS):
         link = f"[{path.name[:2]} {title}](notebooks/{path.name})"
         cells = [link, question, badge(path.name, repo), cpu, *([t4] if on_t4 else [])]
         rows.append(f"| {' | '.join(cells)} |")
+    seconds = [measured.get(path.name[:2], {}).get("seconds", 0) for path in paths]
+    if paths and all(seconds):
+        whole = [f"all {len(paths)}, one after the other", "", "", f"{sum(seconds) / 60:.0f} min"]
+        rows.append(f"| {' | '.join(whole + [''] * on_t4)} |")
+    if not on_t4:
+        rows.append("\nNo time on a T4 has been measured yet; lesson 13 is made for one.")
     return "\n".join(rows) + "\n"
 
 
@@ -197,11 +204,11 @@ def readme(text, repo, measured, folder):
         TABLE: table(repo, measured, folder),
         NEEDS: needs_table(folder),
         OPEN: row(first, repo) + "\n",
-        SITE: site_address(repo),
     }
     for place, new in made.items():
         text = place.sub(lambda m, new=new: m[1] + new + m[2], text)
-    return re.sub(r"(git clone )https://github\.com/\S+", rf"\1https://github.com/{repo}", text)
+    text = SITE.sub(site_address(repo), text)
+    return CLONE.sub(rf"\1https://github.com/{repo}", text)
 
 
 def write_if_changed(path, text):
