@@ -52,14 +52,16 @@ ifdef BASE
 export PEFT_COURSE_BASE := $(BASE)
 endif
 
-.PHONY: help python-as-named install lab test test-machine test-machines test-all run notebooks lint badges bases leaderboard links drift
+.PHONY: help install lab test test-machine test-machines test-all run notebooks lint badges bases leaderboard
+.PHONY: links drift python-as-named
 .DEFAULT_GOAL := help
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 	@echo "Settings: PYTHON=python3.12 (which Python), BASE=smollm (which base model; fetches it),"
-	@echo "LESSON=05 (of lab and run; with test and test-machine: only this lesson), THREADS=2 (of lab and run),"
-	@echo "TORCH=cpu (no CUDA packages), VENV=folder (the environment, if not .venv), WORKERS=2 (tests side by side)"
+	@echo "LESSON=05 (of lab and run; with test, test-machine and drift: only this lesson),"
+	@echo "THREADS=2 (of lab and run), TORCH=cpu (no CUDA packages),"
+	@echo "VENV=folder (the environment, if not .venv), WORKERS=2 (tests side by side)"
 
 # An environment that is there keeps its Python; say so to whoever names another.
 python-as-named:
@@ -82,15 +84,16 @@ $(STAMP): requirements.txt requirements-unsloth.txt constraints.txt
 	@command -v "$(PYTHON)" >/dev/null 2>&1 \
 		|| { echo "$(NEEDS) there is no $(PYTHON) here. Install one, $(NAME)" >&2; exit 1; }
 	@"$(PYTHON)" -c '$(OLD)' 2>/dev/null \
-		|| { echo "$(NEEDS) $(PYTHON) is $$("$(PYTHON)" -V 2>&1 | head -1). Install one, $(NAME)" >&2; exit 1; }
-	@mkdir -p "$(VENV)" 2>/dev/null && [ -w "$(VENV)" ] || { echo "Nothing can be written here, so there is" \
-		"no place for the packages. Copy the course to a folder of your own, or name one for them:" \
-		"make $(MAKECMDGOALS) VENV=folder" >&2; exit 1; }
+		|| { echo "$(NEEDS) $(PYTHON) is $$("$(PYTHON)" -V 2>&1 | head -1)." \
+			"Install one, $(NAME)" >&2; exit 1; }
+	@mkdir -p "$(VENV)" 2>/dev/null && [ -w "$(VENV)" ] || { \
+		echo "Nothing can be written here, so there is no place for the packages. Copy the course to a" \
+			"folder of your own, or name one for them: make $(MAKECMDGOALS) VENV=folder" >&2; exit 1; }
 	@rm -f $(STAMP)
 	@$(BIN)/python -c '$(OLD)' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV) || { rm -rf $(VENV); \
 		echo "$(PYTHON) could not make a virtual environment in $(VENV). On Debian or Ubuntu:" \
 			"apt install python3-venv; then run the same command again." >&2; exit 1; }
-	@echo "Installing exact versions into $(VENV): about 100 packages, once, in 2 to 5 minutes on a fast connection"
+	@echo "Installing exact versions into $(VENV): about 100 packages, once, 2 to 5 minutes"
 	@[ -z "$(CPU_TORCH)" ] || $(PIP) "$(CPU_TORCH)" --index-url $(CPU_INDEX) \
 		|| { echo "Installing PyTorch's CPU build $(STOPPED)." >&2; exit 1; }
 	@$(PIP) -r requirements.txt -c constraints.txt && $(PIP) --no-deps -r requirements-unsloth.txt \
@@ -175,6 +178,7 @@ drift: $(STAMP) ## the suite with the newest versions allowed, and a table (LESS
 $(LINTERS)/.installed: requirements-lint.txt constraints.txt
 	@rm -f $@
 	@$(LINTERS)/bin/python -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear $(LINTERS)
-	@$(LINTERS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-lint.txt -c constraints.txt \
+	@$(LINTERS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r requirements-lint.txt -c constraints.txt \
 		|| { echo "Installing the linters $(STOPPED)." >&2; exit 1; }
 	@touch $@

@@ -1,4 +1,6 @@
-"""The ledger of claims: complete, sourced, its numbers recomputed, and every claim shown where it belongs."""
+"""The ledger of claims: complete, sourced, its numbers recomputed, and every claim shown where it
+belongs.
+"""
 
 import re
 
@@ -23,19 +25,23 @@ NOTHING = {"", "todo", "tbd", "none", "nan", "see above", "as said", "n/a"}
 
 
 def problems(notebooks):
-    """What is wrong with the claims that the notebooks of a folder show; an empty list is as it should be."""
+    """What is wrong with the claims that the notebooks of a folder show; an empty list is as it
+    should be.
+    """
     found = []
     for path in sorted(notebooks.glob("[0-9][0-9]_*.ipynb")):
         number, shown = int(path.name[:2]), shown_in(path)
         for id, c in load().items():
             if c.lesson[0] == number and id not in shown:
                 found.append(
-                    f"{path.name} must show claim {id} ({c.quote}): add card({id}, …) and run the cell"
+                    f"{path.name} must show claim {id} ({c.quote}): add card({id}, …) and run the "
+                    f"cell"
                 )
         for id, measured in shown.items():
             if id not in load() or number not in load()[id].lesson:
                 found.append(
-                    f"{path.name} shows claim {id}, which data/claims.yml does not give to lesson {number}"
+                    f"{path.name} shows claim {id}, which data/claims.yml does not give to lesson "
+                    f"{number}"
                 )
             empty = not re.search(r"\w", measured) or measured.strip(" .…").lower() in NOTHING
             if empty or re.search(r"\bnan\b", measured):
@@ -244,7 +250,9 @@ def lora(rank, matrices=MISTRAL, layers=32):
 
 
 def base(vocabulary):
-    """(block weights, all parameters) of Mistral-7B: its matrices, two norms a layer, embeddings, head, last norm."""
+    """(block weights, all parameters) of Mistral-7B: its matrices, two norms a layer, embeddings,
+    head, last norm.
+    """
     blocks = 32 * sum(a * b for a, b in MISTRAL.values())
     return blocks, blocks + 32 * 2 * 4096 + 2 * vocabulary * 4096 + 4096
 
@@ -295,7 +303,8 @@ def test_claims_22_and_44_divide():
     says(22, "1.2 TB fell to 350 GB", f"{1200 / 350:.2f} times")
     says(
         44,
-        f"942 s is {1599 / 942:.2f} times as fast as plain 1,599 s and {1468 / 942:.2f} times as fast as 1,468 s",
+        f"942 s is {1599 / 942:.2f} times as fast as plain 1,599 s and {1468 / 942:.2f} times as "
+        f"fast as 1,468 s",
     )
 
 

@@ -1,4 +1,6 @@
-"""Every exercise: its solution passes, its stub does not, and every listed wrong answer gets its own hint."""
+"""Every exercise: its solution passes, its stub does not, and every listed wrong answer gets its
+own hint.
+"""
 
 import importlib
 import pathlib
@@ -47,7 +49,9 @@ def test_wrong_answer_gets_its_hint(lesson, name, case):
 
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_notebook_calls_every_check_with_an_untouched_stub(lesson):
-    """Each check is called in one exercise cell of its notebook, and that cell's stored output asks for the work."""
+    """Each check is called in one exercise cell of its notebook, and that cell's stored output asks
+    for the work.
+    """
     number = lesson.removeprefix("lesson_")
     paths = list(pathlib.Path(ROOT / "notebooks").glob(f"{number}_*.ipynb"))
     if not paths:

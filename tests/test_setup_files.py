@@ -1,4 +1,6 @@
-"""The files that set the course up agree with each other, and the commands say clearly what is wrong."""
+"""The files that set the course up agree with each other, and the commands say clearly what is
+wrong.
+"""
 
 import os
 import pathlib
@@ -66,7 +68,8 @@ def test_constraints_are_closed_over_what_the_pins_need():
                 need.name
             ) not in constraints:
                 loose.add(f"{name} -> {need.name}")
-    # What a CUDA build of torch brings is its own choice; setuptools and pip belong to the environment.
+    # What a CUDA build of torch brings is its own choice; setuptools and pip belong to the
+    # environment.
     assert {
         x for x in loose if not re.search(r"-> (nvidia|cuda|triton|setuptools|pip)", x)
     } == set()
@@ -113,7 +116,7 @@ def test_environment_yml_uses_the_same_files():
 
 
 def test_unsloth_accepts_the_pins():
-    """Every bound that Unsloth's own metadata sets on a pinned package holds, or is known not to."""
+    """Every bound that Unsloth's own metadata sets on a pinned package holds."""
     import importlib.metadata
 
     broken = {}

@@ -27,6 +27,7 @@ TIMINGS = ROOT / "data" / "results" / "timings.json"
 # The line of badges of a lesson; it begins with Colab's.
 ROW = re.compile(r"(?m)^\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\).*$")
 SITE = re.compile(r"https://[\w.-]+\.github\.io/[\w.-]+/")
+CODE = re.compile(r"(repository-code: ).*")
 CLONE = re.compile(r"(git clone )https://github\.com/\S+")
 OPEN = re.compile(r"(<!-- open -->\n).*?(<!-- /open -->)", re.DOTALL)
 NEEDS = re.compile(r"(<!-- needs -->\n).*?(<!-- /needs -->)", re.DOTALL)
@@ -236,6 +237,12 @@ def rewrite(root=ROOT):
         text = readme(page.read_text(encoding="utf-8"), repo, measured, root / "notebooks")
         if write_if_changed(page, text):
             changed.append(page)
+    citation = root / "CITATION.cff"
+    if citation.exists():
+        text = SITE.sub(site_address(repo), citation.read_text(encoding="utf-8"))
+        text = CODE.sub(rf'\1"https://github.com/{repo}"', text)
+        if write_if_changed(citation, text):
+            changed.append(citation)
     return changed
 
 

@@ -36,6 +36,8 @@ ABOUT_PINS = (
     "tests/test_setup_files.py::test_unsloth_accepts_the_pins",
 )
 
+COLOUR = re.compile(r"(\x1b|#x1B)\[[0-9;]*m")  # as a terminal's, and as pytest writes it into XML
+
 
 def ranges(pins, accepted=colab.ACCEPTED, bounds=BOUNDS):
     """["torch<2.15", "peft>=0.18.0", ...]: each pinned package with the course's bounds for it."""
@@ -131,7 +133,7 @@ def run(which, workers):
 
 def first_line(text):
     """The line of a failure that says most: the first error, without colours."""
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in (text or "").splitlines()]
+    lines = [COLOUR.sub("", line).strip() for line in (text or "").splitlines()]
     errors = [line for line in lines if re.match(r"(E +)?[\w.]*(Error|Exception|Warning)\b", line)]
     marked = [line for line in lines if line.startswith("E ")]
     told = (errors or marked or [line for line in lines if line] or ["?"])[0]

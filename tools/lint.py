@@ -57,7 +57,9 @@ def prose(markdown):
 
 
 def words(markdown):
-    """Number of words a reader reads at once; tables, code, formulas and folded answers not counted."""
+    """Number of words a reader reads at once; tables, code, formulas and folded answers not
+    counted.
+    """
     markdown = re.sub(r"(?s)</summary>.*?</details>", " ", markdown)
     return len(re.findall(r"[^\W_][\w'’.,-]*", prose(markdown)))
 

@@ -25,6 +25,14 @@ myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist", "ht
 myst_heading_anchors = 4
 copybutton_selector = "div.cell_input div.highlight pre"
 togglebutton_hint, togglebutton_hint_hide = "Show", "Hide"
+# `make links`. Pages made from the repository's name exist only once it is published.
+linkcheck_ignore = [
+    rf"https://github\.com/{repository}",
+    rf"https://{_owner}\.github\.io/",
+    r"https://(colab\.research\.google\.com|kaggle\.com|mybinder\.org|codespaces\.new)/",
+]
+linkcheck_timeout, linkcheck_retries, linkcheck_workers = 20, 2, 4
+linkcheck_anchors = False
 html_theme = "sphinx_book_theme"
 html_static_path, html_css_files = [os.environ["COURSE_STATIC"]], ["course.css"]
 mathjax_path = "mathjax/tex-svg.js"
