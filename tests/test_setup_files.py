@@ -29,7 +29,14 @@ def as_pins(requirements):
 
 @pytest.mark.parametrize(
     "name",
-    ["requirements.txt", "requirements-unsloth.txt", "requirements-smollm.txt", "constraints.txt"],
+    [
+        "requirements.txt",
+        "requirements-unsloth.txt",
+        "requirements-smollm.txt",
+        "requirements-site.txt",
+        "requirements-lint.txt",
+        "constraints.txt",
+    ],
 )
 def test_every_line_is_an_exact_public_version(name):
     lines = [
@@ -42,9 +49,8 @@ def test_every_line_is_an_exact_public_version(name):
 
 def test_pyproject_has_the_same_pins():
     assert as_pins(PROJECT["dependencies"]) == PINS
-    extras = PROJECT["optional-dependencies"]
-    assert as_pins(extras["unsloth"]) == colab.read_pins(ROOT / "requirements-unsloth.txt")
-    assert as_pins(extras["smollm"]) == colab.read_pins(ROOT / "requirements-smollm.txt")
+    # An extra would bring the dependencies that requirements-unsloth.txt leaves out.
+    assert "optional-dependencies" not in PROJECT
 
 
 def test_constraints_hold_the_same_versions():
