@@ -184,7 +184,8 @@ def index(there, measured):
         pages = "\n".join(f"notebooks/{there[n][0].stem}" for n in numbers)
         text.append(f"```{{toctree}}\n:hidden:\n:caption: {part['title']}\n\n{pages}\n```\n")
     text.append(
-        "```{toctree}\n:hidden:\n:caption: Look things up\n\nneeds\nglossary\nclaims\n```\n"
+        "```{toctree}\n:hidden:\n:caption: Look things up\n\nneeds\nglossary\n"
+        "The article's claims <claims>\n```\n"
     )
     return "\n".join(text)
 
