@@ -142,8 +142,9 @@ notebooks: $(STAMP) ## run all lessons again and store their outputs
 lint: $(STAMP) $(LINTERS)/.installed ## check lessons, code, workflows and what GitHub reads
 	@$(LINTERS)/bin/python -m tools.lint_all $(BIN)/python
 
-badges: $(STAMP) ## rewrite badges, set-up cells and the README's table: make badges REPO=owner/name
-	@$(BIN)/python -m tools.badges $(if $(REPO),--repository "$(REPO)")
+badges: $(STAMP) ## rewrite badges, set-up cells, the README's tables: make badges REPO=owner/name REVISION=tag
+	@$(BIN)/python -m tools.badges $(if $(REPO),--repository "$(REPO)") \
+		$(if $(REVISION),--revision "$(REVISION)")
 
 bases: $(STAMP) ## make the pocket world again and pre-train its bases (about half an hour)
 	$(BIN)/python -m tools.build_world

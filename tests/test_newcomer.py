@@ -61,6 +61,24 @@ def test_another_repository_changes_every_address_in_the_readme():
     assert "https://someone.github.io/else/" in made
 
 
+def test_a_release_changes_every_badge_and_what_the_set_up_cell_clones(tmp_path, monkeypatch):
+    for name in ("README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    path = badges.lesson_paths()[5]
+    shutil.copy(path, tmp_path / "notebooks")
+    badges.set_revision("v9.9.0", tmp_path)
+    badges.rewrite(tmp_path)
+    first = nbformat.read(tmp_path / "notebooks" / path.name, 4).cells[0].source
+    assert f"/blob/v9.9.0/notebooks/{path.name}" in first and "/main" not in first
+    assert "/v9.9.0?urlpath=" in first and "/tree/v9.9.0?quickstart" in first
+    monkeypatch.setattr(badges, "SETUP_CELL", "git clone --branch {revision} {repository}")
+    assert badges.setup_cell("a/b", "v9.9.0") == "git clone --branch v9.9.0 a/b"
+    for wrong in ("-x", "a..b", "a b", "a/"):
+        with pytest.raises(ValueError, match=r"REVISION=v0\.1\.0"):
+            badges.set_revision(wrong, tmp_path)
+
+
 # ---- make ----
 
 

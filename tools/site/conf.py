@@ -7,6 +7,7 @@ import tomllib
 root = pathlib.Path(__file__).resolve().parent.parent.parent
 _pyproject = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
 repository = _pyproject["tool"]["course"]["repository"]
+revision = _pyproject["tool"]["course"]["revision"]
 _owner, _name = repository.split("/")
 
 project, author, language = (
@@ -41,7 +42,7 @@ html_context = {"default_mode": "auto"}
 html_copy_source = html_show_sphinx = html_show_copyright = False
 html_theme_options = {
     "repository_url": f"https://github.com/{repository}",
-    "repository_branch": "main",
+    "repository_branch": revision,
     "path_to_docs": "",
     "use_repository_button": True,
     "use_issues_button": True,

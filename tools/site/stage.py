@@ -100,7 +100,7 @@ def point(markdown, folder, repo):
             return match[0]  # a page, or a broken link that the build is to complain about
         kind = "tree" if path.is_dir() else "blob"
         inside = path.relative_to(folder.parent).as_posix()
-        return f"](https://github.com/{repo}/{kind}/main/{inside})"
+        return f"](https://github.com/{repo}/{kind}/{badges.revision()}/{inside})"
 
     return re.sub(r"(\]\()(?!https?://|#|mailto:)([^)\s]+)\)", one, markdown)
 
@@ -213,7 +213,9 @@ def claims_page(text, repo):
     """docs/claims.md one folder higher, its links with it."""
     text = text.replace("](../notebooks/", "](notebooks/")
     return re.sub(
-        r"\]\(\.\./([^)]+)\)", lambda m: f"](https://github.com/{repo}/blob/main/{m[1]})", text
+        r"\]\(\.\./([^)]+)\)",
+        lambda m: f"](https://github.com/{repo}/blob/{badges.revision()}/{m[1]})",
+        text,
     )
 
 
