@@ -142,7 +142,7 @@ notebooks: $(STAMP) ## run all lessons again and store their outputs
 lint: $(STAMP) $(LINTERS)/.installed ## check lessons, code, workflows and what GitHub reads
 	@$(LINTERS)/bin/python -m tools.lint_all $(BIN)/python
 
-badges: $(STAMP) ## rewrite badges, set-up cells, the README's tables: make badges REPO=owner/name REVISION=tag
+badges: $(STAMP) ## rewrite badges, set-up cells, README's tables: make badges REPO=owner/name REVISION=tag
 	@$(BIN)/python -m tools.badges $(if $(REPO),--repository "$(REPO)") \
 		$(if $(REVISION),--revision "$(REVISION)")
 
