@@ -90,7 +90,8 @@ def test_the_ledger_is_complete():
 @pytest.mark.parametrize("c", load().values(), ids=lambda c: str(c.id))
 def test_every_source_can_be_looked_up(c):
     for source in c.source.split("; "):
-        place = r"( (abstract|§\d+(\.\d+)*|Table \d+|Tables \d+–\d+|Figure \d+|footnote \d+)( and Table \d+)?)?"
+        one = r"(abstract|§\d+(\.\d+)*|Table \d+|Tables \d+–\d+|Figure \d+|footnote \d+)"
+        place = rf"( {one}( and Table \d+)?)?"
         assert source in DOCUMENTS or re.fullmatch(r"arXiv \d{4}\.\d{5}" + place, source), source
 
 
@@ -154,7 +155,8 @@ def test_a_faulty_ledger_is_refused_with_the_place_to_mend(tmp_path, text, words
 def test_a_card_says_what_the_literature_and_what_this_base_show_in_96_columns():
     text = repr(card(44, "1.31 times as fast on this GPU", note="One run."))
     assert text.startswith(
-        'claim       44\nsaid        Unsloth is "almost twice as fast"\nliterature  imprecise. For Mistral'
+        'claim       44\nsaid        Unsloth is "almost twice as fast"\nliterature  imprecise. For '
+        "Mistral"
     )
     assert [line.split()[0] for line in text.splitlines() if line[0] != " "] == [
         "claim",

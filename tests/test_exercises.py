@@ -199,7 +199,8 @@ def test_an_error_is_reported_with_the_learners_line(lesson, name):
 def test_nothing_that_is_returned_makes_the_check_itself_fail(lesson, name):
     odd = ["", "nonsense", [], (), {}, {1, 2}, True, 1j, object(), [None], [[1], [2, 3]], "ab",
            float("nan"), torch.zeros(0), torch.zeros(2, 3, 4), np.array(["a"]), lambda: None, print,
-           {"a": 1}, torch.nn.Linear(2, 2), (1, 2), [1, 2, 3], -1, (None, None), ([], []), 10**400]  # fmt: skip
+           {"a": 1}, torch.nn.Linear(2, 2), (1, 2), [1, 2, 3], -1, (None, None), ([], []),
+           10**400]  # fmt: skip
     names = ", ".join(inspect.signature(solutions(lesson, name)[0]).parameters)
     for value in odd:
         answer = eval(f"lambda {names}: value", {"value": value})

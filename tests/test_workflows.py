@@ -1,4 +1,4 @@
-"""What GitHub, Binder and Codespaces read: pinned, harmless, and calling the same commands as a person."""
+"""What GitHub, Binder and Codespaces read is pinned, harmless, and calls a person's commands."""
 
 import json
 import os
