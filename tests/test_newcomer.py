@@ -209,7 +209,7 @@ MOUNT = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && cd "$1" && s
 
 @pytest.fixture
 def read_only():
-    """A copy of the checkout in "my course"; `there(command)` runs in it and cannot write to it."""
+    """A copy of the checkout in "my course": (a function that runs a command in it, its parent)."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
