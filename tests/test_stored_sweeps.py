@@ -1,4 +1,4 @@
-"""Every stored sweep keeps the one rule of choice, and what a lesson runs again carries its wobble."""
+"""Every stored sweep keeps the one rule of choice; what a lesson runs again has its wobble."""
 
 import json
 import re
@@ -51,7 +51,9 @@ def test_the_winner_has_the_best_mean_and_lies_inside_its_grid(name):
 def test_what_a_lesson_runs_again_carries_its_wobble(name):
     for task, method, options in sweeps.SWEEPS[name].get("live", ()):
         rows = arms(name).get((task, method, json.dumps(options)), ())
-        first = [r for r in rows if r["chosen"] and r["seed"] == STORED[name]["settings"]["seeds"][0]]
+        first = [
+            r for r in rows if r["chosen"] and r["seed"] == STORED[name]["settings"]["seeds"][0]
+        ]
         for row in first:
             assert row["wobble_of"] == len(sweeps.ALL_NOISES), (name, method, options)
             assert set(row["wobble"]) >= {"test_score", "facts_kept"} & set(row)
