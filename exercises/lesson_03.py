@@ -27,12 +27,14 @@ def state_bytes(answer):
                 bytes_of(10, 16),
             ),
             (
-                "That is full tuning in mixed precision. Here the base is frozen, and there is an adapter.",
+                "That is full tuning in mixed precision. Here the base is frozen, and there is "
+                "an adapter.",
                 bytes_of(16, 0),
                 bytes_of(18, 0),
             ),
             (
-                "The base takes 2 bytes a parameter: 16 bits, and no gradient, because it is frozen.",
+                "The base takes 2 bytes a parameter: 16 bits, and no gradient, because it is "
+                "frozen.",
                 bytes_of(4, 16),
             ),
             (
@@ -40,26 +42,31 @@ def state_bytes(answer):
                 bytes_of(16, 128),
             ),
             (
-                "For the adapter count four things of 32 bits each: weight, gradient, m and v. One is missing or too narrow.",
+                "For the adapter count four things of 32 bits each: weight, gradient, m and v. "
+                "One is missing or too narrow.",
                 bytes_of(2, 12),
             ),
             (
-                "For the adapter count four things of 32 bits each: weight, gradient, m and v. Two are missing or all are too narrow.",
+                "For the adapter count four things of 32 bits each: weight, gradient, m and v. "
+                "Two are missing or all are too narrow.",
                 bytes_of(2, 8),
             ),
             (
-                "The adapter trains in 32 bits, and so do its gradient and Adam's m and v: four times 4 bytes. You gave it less for at least one of them.",
+                "The adapter trains in 32 bits, and so do its gradient and Adam's m and v: four "
+                "times 4 bytes. You gave it less for at least one of them.",
                 bytes_of(2, 6),
                 bytes_of(2, 10),
                 bytes_of(2, 14),
             ),
             (
-                "That is what is stored at the end. A run also holds the adapter's gradients and Adam's m and v.",
+                "That is what is stored at the end. A run also holds the adapter's gradients "
+                "and Adam's m and v.",
                 bytes_of(2, 4),
                 bytes_of(2, 2),
             ),
             (
-                "A second copy of a weight is kept where weights are in 16 bits. The adapter's weights are in 32 bits already.",
+                "A second copy of a weight is kept where weights are in 16 bits. The adapter's "
+                "weights are in 32 bits already.",
                 bytes_of(2, 20),
                 bytes_of(2, 18),
             ),
@@ -76,7 +83,8 @@ def state_bytes(answer):
 
 
 def _search(table):
-    """{lr: (validation scores, test scores, facts kept), each one number or one for each seed} -> shuffled runs."""
+    """Shuffled runs from {lr: (validation scores, test scores, facts kept)}, a number or a
+    tuple."""
     runs = []
     for lr, columns in table.items():
         seeds = next((len(c) for c in columns if isinstance(c, tuple)), 3)
@@ -110,23 +118,36 @@ def _searches():
         "a slack of 0.1": (runs, 0.1),
         "a slack of 0.02": (runs, 0.02),
         "a search where the larger rate keeps more": (
-            _search({1e-4: (0.95, 0.9, 0.6), 1e-3: (0.96, 0.9, 0.9)}), 0.05),
+            _search({1e-4: (0.95, 0.9, 0.6), 1e-3: (0.96, 0.9, 0.9)}),
+            0.05,
+        ),
         "a search where one seed of a rate forgets much": (
-            _search({1e-4: (0.9, 0.9, (0.5, 0.9, 0.9)), 1e-3: (0.9, 0.9, 0.7)}), 0.05),
+            _search({1e-4: (0.9, 0.9, (0.5, 0.9, 0.9)), 1e-3: (0.9, 0.9, 0.7)}),
+            0.05,
+        ),
         "a search where one seed of a rate forgets everything": (
-            _search({1e-4: (0.9, 0.9, (0.9, 0.0, 0.9)), 1e-3: (0.9, 0.9, 0.8)}), 0.05),
-        "a search with low scores": (
-            _search({1e-4: (0.42, 0.4, 0.9), 1e-3: (0.5, 0.5, 0.5)}), 0.1),
+            _search({1e-4: (0.9, 0.9, (0.9, 0.0, 0.9)), 1e-3: (0.9, 0.9, 0.8)}),
+            0.05,
+        ),
+        "a search with low scores": (_search({1e-4: (0.42, 0.4, 0.9), 1e-3: (0.5, 0.5, 0.5)}), 0.1),
         "a search where a rate lies exactly the slack below the best": (
-            _search({1e-4: (0.5, 0.5, 0.9), 1e-3: (0.75, 0.7, 0.4)}), 0.25),
+            _search({1e-4: (0.5, 0.5, 0.9), 1e-3: (0.75, 0.7, 0.4)}),
+            0.25,
+        ),
         "a search where the rates have different numbers of seeds": (
-            _search({1e-4: ((0.9,) * 5, 0.9, (0.5,) * 5), 1e-3: ((0.88,) * 2, 0.9, (0.8,) * 2)}), 0.05),
+            _search({1e-4: ((0.9,) * 5, 0.9, (0.5,) * 5), 1e-3: ((0.88,) * 2, 0.9, (0.8,) * 2)}),
+            0.05,
+        ),
         "a search where a rate just reaches the slack in its best seed": (
-            _search({1e-4: ((0.7, 0.88, 0.7), 0.8, 0.9), 1e-3: (0.9, 0.9, 0.5)}), 0.05),
+            _search({1e-4: ((0.7, 0.88, 0.7), 0.8, 0.9), 1e-3: (0.9, 0.9, 0.5)}),
+            0.05,
+        ),
         "a search where one seed of a rate learned less": (
-            _search({1e-4: ((0.7, 0.9, 0.9), 0.8, 0.9), 1e-3: (0.85, 0.9, 0.5)}), 0.1),
+            _search({1e-4: ((0.7, 0.9, 0.9), 0.8, 0.9), 1e-3: (0.85, 0.9, 0.5)}),
+            0.1,
+        ),
         "a slack of 0, where the best rate itself must remain": (runs, 0.0),
-    }  # fmt: skip
+    }
 
 
 def _rule(
@@ -180,15 +201,18 @@ def choose_rate(answer):
         _searches(),
         [
             (
-                "You chose the rate that keeps most, whatever it has learned. First the score, then the facts.",
+                "You chose the rate that keeps most, whatever it has learned. First the score, "
+                "then the facts.",
                 _rule(ignore=True),
             ),
             (
-                "You looked at the test score. A choice that looks at test rows spoils them as a test.",
+                "You looked at the test score. A choice that looks at test rows spoils them as "
+                "a test.",
                 _rule("test_score"),
             ),
             (
-                "Single runs decide in your code. Take the mean over the seeds for every rate first, for scores and for facts.",
+                "Single runs decide in your code. Take the mean over the seeds for every rate "
+                "first, for scores and for facts.",
                 _of_single_runs,
                 _rule(how=max),
                 _rule(how=max, kept=max),
@@ -217,7 +241,8 @@ def choose_rate(answer):
                 _rule(how=min, kept=min),
             ),
             (
-                "You added scores or facts up, so a rate with more seeds counts for more. Take the mean.",
+                "You added scores or facts up, so a rate with more seeds counts for more. Take "
+                "the mean.",
                 _rule(how=sum),
                 _rule(kept=sum),
                 _rule(how=sum, kept=sum),
@@ -230,7 +255,8 @@ def choose_rate(answer):
                 lambda runs, slack: _best_score(sorted(runs, key=lambda r: r["lr"]), slack),
             ),
             (
-                "You took the smallest rate within the slack. It often keeps most, but not always: read `facts_kept`.",
+                "You took the smallest rate within the slack. It often keeps most, but not "
+                "always: read `facts_kept`.",
                 _rule(pick=min),
             ),
             ("You took the largest rate within the slack. Read `facts_kept`.", _rule(pick=max)),
@@ -245,7 +271,8 @@ def choose_rate(answer):
                 )(runs, slack),
             ),
             (
-                'You left out a rate that lies exactly `slack` below the best; "at most slack below" includes it.',
+                'You left out a rate that lies exactly `slack` below the best; "at most slack '
+                'below" includes it.',
                 lambda runs, slack: _rule(strict=bool(slack))(runs, slack),
             ),
             (
@@ -258,9 +285,15 @@ def choose_rate(answer):
             ),
         ],
         form="the learning rate, one number",
-        advice="Means over the seeds first; then the rates within the slack; of these, the one that keeps most.",
+        advice=(
+            "Means over the seeds first; then the rates within the slack; of these, the one that "
+            "keeps most."
+        ),
     )
-    return "Apply it to the sweep of this lesson and compare with the rates that the rule without forgetting chose."
+    return (
+        "Apply it to the sweep of this lesson and compare with the rates that the rule without "
+        "forgetting chose."
+    )
 
 
 class Attention(nn.Module):
@@ -271,7 +304,7 @@ class Attention(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A small encoder; `deep` gives it a classifier of two layers and a body layer with "classifier" in its name."""
+    """A small encoder; `deep` gives it a deeper classifier and a body layer named like one."""
 
     def __init__(self, deep=False):
         super().__init__()
@@ -314,24 +347,31 @@ def bitfit(answer):
                 + (
                     ""
                     if before
-                    else " This time the model came frozen: set requires_grad to True where it should be."
+                    else (
+                        " This time the model came frozen: set requires_grad to True where it "
+                        "should be."
+                    )
                 )
             )
         if extra == [table]:
             raise Hint(
-                f"{table} trains: an embedding table with the word bias in its name. Look at the last part of the name only."
+                f"{table} trains: an embedding table with the word bias in its name. Look at "
+                f"the last part of the name only."
             )
         if extra and all(n.startswith("pre_classifier") for n in extra):
             raise Hint(
-                f"{', '.join(extra)} trains. That layer is part of the body, although its name contains the word classifier."
+                f"{', '.join(extra)} trains. That layer is part of the body, although its name "
+                f"contains the word classifier."
             )
         if extra == ["norm.weight"]:
             raise Hint(
-                "norm.weight trains. It has one dimension, as a bias has, but it is a weight: go by the name."
+                "norm.weight trains. It has one dimension, as a bias has, but it is a weight: "
+                "go by the name."
             )
         if before and len(extra) > 3 and not missing:
             raise Hint(
-                f"{len(extra)} weights of the body still train, such as {extra[0]}. What was trainable before has to be frozen first."
+                f"{len(extra)} weights of the body still train, such as {extra[0]}. What was "
+                f"trainable before has to be frozen first."
             )
         if extra:
             raise Hint(f"These should not train: {', '.join(extra)}.")
@@ -350,7 +390,10 @@ def bitfit(answer):
                 + (
                     ""
                     if before
-                    else " This time the model came frozen: set requires_grad to True where it should be."
+                    else (
+                        " This time the model came frozen: set requires_grad to True where it "
+                        "should be."
+                    )
                 )
             )
         if missing:

@@ -83,7 +83,10 @@ def count_parameters(answer):
         form="one number of parameters",
         advice="An adapter has 2md + d + m; the norms come on top.",
     )
-    return "On Mistral-7B the same formula gives 34.1 million for m = 64: about half a per cent of the base."
+    return (
+        "On Mistral-7B the same formula gives 34.1 million for m = 64: about half a per cent of "
+        "the base."
+    )
 
 
 def _block(seed):
@@ -107,24 +110,70 @@ def place_adapter(answer):
         lambda x, norm, sublayer, adapter: x + adapter(sublayer(norm(x))),
         {f"random x and weights, draw {seed + 1}": _block(seed) for seed in range(3)},
         [
-            ("No adapter is in there yet.", lambda x, n, s, a: x + s(n(x)), lambda x, n, s, a: s(n(x))),
-            ("That is after the residual sum. There the adapter rewrites the whole stream, not one sublayer's contribution.", lambda x, n, s, a: a(x + s(n(x)))),
-            ("The sublayer's output comes in twice: the adapter already contains h, by its own skip.", lambda x, n, s, a: x + s(n(x)) + a(s(n(x)))),
-            ("The residual is lost. The block's input x has to be added.", lambda x, n, s, a: a(s(n(x)))),
+            (
+                "No adapter is in there yet.",
+                lambda x, n, s, a: x + s(n(x)),
+                lambda x, n, s, a: s(n(x)),
+            ),
+            (
+                "That is after the residual sum. There the adapter rewrites the whole stream, "
+                "not one sublayer's contribution.",
+                lambda x, n, s, a: a(x + s(n(x))),
+            ),
+            (
+                "The sublayer's output comes in twice: the adapter already contains h, by its "
+                "own skip.",
+                lambda x, n, s, a: x + s(n(x)) + a(s(n(x))),
+            ),
+            (
+                "The residual is lost. The block's input x has to be added.",
+                lambda x, n, s, a: a(s(n(x))),
+            ),
             ("The norm is missing: the sublayer reads norm(x).", lambda x, n, s, a: x + a(s(x))),
-            ("That is before the sublayer. Houlsby puts the adapter after it.", lambda x, n, s, a: x + s(a(n(x))), lambda x, n, s, a: x + s(n(a(x)))),
-            ("Only the adapter's change is added; h itself got lost.", lambda x, n, s, a: x + a(s(n(x))) - s(n(x))),
-            ("Your adapter reads the block's input. In Houlsby's block it reads what the sublayer gives.", lambda x, n, s, a: x + s(n(x)) + a(x), lambda x, n, s, a: s(n(x)) + a(x), lambda x, n, s, a: a(x)),
-            ("Your adapter reads the normed input, beside the sublayer. It should read what the sublayer gives.", lambda x, n, s, a: x + s(n(x)) + a(n(x)), lambda x, n, s, a: x + s(n(x)) + a(n(x)) - n(x)),
-            ("You added norm(x). The skip around the block carries x itself.", lambda x, n, s, a: n(x) + a(s(n(x)))),
-            ("The norm stands after the sublayer. In Mistral's block it stands before.", lambda x, n, s, a: x + a(n(s(x)))),
-            ("A norm stands between sublayer and adapter. There is one norm, before the sublayer.", lambda x, n, s, a: x + a(n(s(n(x))))),
-            ("The block's output is normed once more. There is one norm, before the sublayer.", lambda x, n, s, a: n(x + a(s(n(x))))),
+            (
+                "That is before the sublayer. Houlsby puts the adapter after it.",
+                lambda x, n, s, a: x + s(a(n(x))),
+                lambda x, n, s, a: x + s(n(a(x))),
+            ),
+            (
+                "Only the adapter's change is added; h itself got lost.",
+                lambda x, n, s, a: x + a(s(n(x))) - s(n(x)),
+            ),
+            (
+                "Your adapter reads the block's input. In Houlsby's block it reads what the "
+                "sublayer gives.",
+                lambda x, n, s, a: x + s(n(x)) + a(x),
+                lambda x, n, s, a: s(n(x)) + a(x),
+                lambda x, n, s, a: a(x),
+            ),
+            (
+                "Your adapter reads the normed input, beside the sublayer. It should read what "
+                "the sublayer gives.",
+                lambda x, n, s, a: x + s(n(x)) + a(n(x)),
+                lambda x, n, s, a: x + s(n(x)) + a(n(x)) - n(x),
+            ),
+            (
+                "You added norm(x). The skip around the block carries x itself.",
+                lambda x, n, s, a: n(x) + a(s(n(x))),
+            ),
+            (
+                "The norm stands after the sublayer. In Mistral's block it stands before.",
+                lambda x, n, s, a: x + a(n(s(x))),
+            ),
+            (
+                "A norm stands between sublayer and adapter. There is one norm, before the "
+                "sublayer.",
+                lambda x, n, s, a: x + a(n(s(n(x)))),
+            ),
+            (
+                "The block's output is normed once more. There is one norm, before the sublayer.",
+                lambda x, n, s, a: n(x + a(s(n(x)))),
+            ),
             ("The adapter is applied twice.", lambda x, n, s, a: x + a(a(s(n(x))))),
         ],
         form="a tensor of the shape of x",
         advice="Say the order aloud: norm, sublayer, adapter, then the sum.",
-    )  # fmt: skip
+    )
     return "Two skips: one inside the adapter, one around everything."
 
 
@@ -156,10 +205,12 @@ def start_as_identity(answer):
         if adapter.linear is not linear or not torch.equal(linear.weight, frozen):
             raise Hint("You changed the frozen layer. Only `down` and `up` are yours.")
         trained = (adapter.down, adapter.up)
-        if not all(isinstance(m, nn.Linear) for m in trained) or [m.weight.shape for m in trained] != [
-            (bottleneck, width), (width, bottleneck)]:  # fmt: skip
+        if not all(isinstance(m, nn.Linear) for m in trained) or [
+            m.weight.shape for m in trained
+        ] != [(bottleneck, width), (width, bottleneck)]:
             raise Hint(
-                "`down` and `up` should stay linear layers of the same size; only their numbers change."
+                "`down` and `up` should stay linear layers of the same size; only their numbers "
+                "change."
             )
         with torch.no_grad():
             away = (adapter(x) - linear(x)).abs().max().item()
@@ -168,15 +219,18 @@ def start_as_identity(answer):
             raise Hint("The adapter gives nan. The starting weights must be finite.")
         if away and not up.any():
             raise Hint(
-                "The weight of `up` is zero, its bias is not, so the output is shifted from the start."
+                "The weight of `up` is zero, its bias is not, so the output is shifted from the "
+                "start."
             )
         if away and not adapter.up.bias.any() and away < 1e-3:
             raise Hint(
-                f"Near the identity, but not equal: the output differs by {away:.2g}. What must `up` hold so that nothing is added?"
+                f"Near the identity, but not equal: the output differs by {away:.2g}. What must "
+                f"`up` hold so that nothing is added?"
             )
         if away:
             raise Hint(
-                f"The output differs from the frozen layer's by {away:.2g}, and it should be equal. What must `up` hold so that nothing is added?"
+                f"The output differs from the frozen layer's by {away:.2g}, and it should be "
+                f"equal. What must `up` hold so that nothing is added?"
             )
         if not all(p.requires_grad for m in trained for p in m.parameters()):
             raise Hint("You switched gradients off in `down` or `up`. Both are to train.")
@@ -188,7 +242,8 @@ def start_as_identity(answer):
             optimizer.step()
         if all(torch.equal(m.weight, was) for m, was in zip(trained, begun)):
             raise Hint(
-                "It is the identity and stays it: with nothing coming out of the ReLU, neither weight gets a gradient. "
+                "It is the identity and stays it: with nothing coming out of the ReLU, neither "
+                "weight gets a gradient. "
                 "Leave one of the two matrices random; which one?"
             )
     return "Up at zero, down random: as in LoRA, where B is zero and A is not."

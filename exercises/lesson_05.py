@@ -109,7 +109,8 @@ def merge_weight(answer):
             ),
             ("The factor is upside down: it is alpha / rank.", scaled(lambda a, r: r / a)),
             (
-                "That is the factor of rsLoRA, alpha / sqrt(rank). LoRA divides by the rank itself.",
+                "That is the factor of rsLoRA, alpha / sqrt(rank). LoRA divides by the rank "
+                "itself.",
                 scaled(lambda a, r: a / r**0.5),
             ),
             (
@@ -172,11 +173,13 @@ def switch_adapter(answer):
                 lambda W, one, two: W + _change(one) - _change(two),
             ),
             (
-                "You took the second one off, which is not in there. The first comes out, the second goes in.",
+                "You took the second one off, which is not in there. The first comes out, the "
+                "second goes in.",
                 lambda W, one, two: W - _change(two),
             ),
             (
-                "Now the first change is in there twice, and the second as well. The first has to come out.",
+                "Now the first change is in there twice, and the second as well. The first has "
+                "to come out.",
                 lambda W, one, two: W + _change(one) + _change(two),
             ),
             (
