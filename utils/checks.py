@@ -391,7 +391,7 @@ def general(got, right):
             f"cases. Use its arguments."
         )
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in [*got, *right]):
-        if any(all(g == round(r, d) for g, r in zip(got, right)) for d in range(1, 8)):
+        if any(all(g == round(r, d) for g, r in zip(got, right)) for d in range(8)):
             raise Hint("Right but for rounding: give the number itself, unrounded.")
         if all(equal(g, -r) for g, r in zip(got, right)):
             raise Hint("The sign is the wrong way round.")
