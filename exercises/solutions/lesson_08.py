@@ -2,7 +2,6 @@
 
 import collections
 
-import torch
 from torch.nn.functional import one_hot
 
 
