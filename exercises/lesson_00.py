@@ -8,7 +8,7 @@ def share(answer):
     compare(
         answer,
         lambda trained, total: 100 * trained / total,
-        [(50, 2000), (30, 1000), (1, 3), (5, 5), (0, 7)],
+        [(50, 2000), (30, 1000), (2, 3), (5, 5), (0, 7)],
         [
             (
                 "That is the share as a fraction; in percent it is a hundred times that.",

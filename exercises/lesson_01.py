@@ -83,7 +83,7 @@ def row_for_training(answer):
             ),
             (
                 "The last token of the prompt is not masked.",
-                lambda p, a, bos, eos: (ANY, [-100] * len(p) + [*[bos, *p][-1:], *a, eos]),
+                lambda p, a, bos, eos: (ANY, [-100] * len(p) + [*p[-1:], *a, eos]) if p else ANY,
             ),
             (
                 "The first token of the answer is masked. It is to be learned too.",
@@ -208,9 +208,17 @@ def _choose(score, loss=None, digits=9, mean=statistics.fmean):
             return value if digits is None else round(value, digits)
 
         rates = list(dict.fromkeys(r["lr"] for r in runs))
-        return max(rates, key=lambda lr: (of(lr, *score), -of(lr, *loss) if loss else 0))
+        keys = {lr: (of(lr, *score), -of(lr, *loss) if loss else 0) for lr in rates}
+        best = {lr for lr in rates if keys[lr] == max(keys.values())}
+        return best if len(best) > 1 else best.pop()  # a mistake may leave a tie open
 
     return rule
+
+
+def _lowest_loss(runs):
+    if any(r["validation_loss"] != r["validation_loss"] for r in runs):
+        return ...  # with nan the order of the runs decides
+    return _choose(("validation_loss", lambda values: -statistics.fmean(values)))(runs)
 
 
 def _searches():
@@ -319,10 +327,7 @@ def choose_rate(answer):
             ),
             (
                 "You chose by the lowest validation loss. The rule looks at the score first.",
-                lambda runs: min(
-                    {r["lr"] for r in runs if r["validation_score"]},
-                    key=lambda lr: mean([r["validation_loss"] for r in runs if r["lr"] == lr]),
-                ),
+                _lowest_loss,
             ),
             (
                 "You added the scores up. A rate with more seeds then wins by their number: "
@@ -356,21 +361,19 @@ def choose_rate(answer):
                 _choose(score, ("validation_loss", median)),
             ),
             (
+                "Two means that differ in the twelfth digit are a tie: that is rounding of "
+                "sums. Round the means to nine digits.",
+                _choose(score, loss, digits=None),
+            ),
+            (
                 "Two rates have the same mean score. Among equals the lower mean validation "
                 "loss decides.",
                 _choose(score),
-                lambda runs: _choose(score)(sorted(runs, key=lambda r: r["lr"])),
-                lambda runs: _choose(score)(sorted(runs, key=lambda r: -r["lr"])),
             ),
             (
                 "You rounded the means too far. Rates that differ in the third digit are no tie.",
                 _choose(score, loss, digits=2),
                 _choose(score, loss, digits=1),
-            ),
-            (
-                "Two means that differ in the twelfth digit are a tie: that is rounding of "
-                "sums. Round the means to nine digits.",
-                _choose(score, loss, digits=None),
             ),
         ],
         form="the learning rate, one number",

@@ -174,16 +174,23 @@ def _rule(
             for lr in rates
             if of(lr, score, how) > least or (of(lr, score, how) == least and not strict) or ignore
         ]
-        return pick(enough) if pick else max(enough, key=lambda lr: of(lr, "facts_kept", kept))
+        if pick:
+            return pick(enough)
+        facts = {lr: round(of(lr, "facts_kept", kept), 9) for lr in enough}
+        best = {lr for lr in enough if facts[lr] == max(facts.values())}
+        return best if len(best) > 1 else best.pop()  # a mistake may leave a tie open
 
     return choose
 
 
 def _best_score(runs, slack):
-    return max(
-        dict.fromkeys(r["lr"] for r in runs),
-        key=lambda lr: statistics.fmean(r["validation_score"] for r in runs if r["lr"] == lr),
-    )
+    rates = {r["lr"] for r in runs}
+    score = {
+        lr: round(statistics.fmean(r["validation_score"] for r in runs if r["lr"] == lr), 9)
+        for lr in rates
+    }
+    best = {lr for lr in rates if score[lr] == max(score.values())}
+    return best if len(best) > 1 else best.pop()
 
 
 def _of_single_runs(runs, slack):
@@ -251,8 +258,6 @@ def choose_rate(answer):
                 "That is the rate with the best score. Within the slack another may keep more.",
                 lambda runs, slack: _rule()(runs, 0.0),
                 _best_score,
-                lambda runs, slack: _best_score(runs[::-1], slack),
-                lambda runs, slack: _best_score(sorted(runs, key=lambda r: r["lr"]), slack),
             ),
             (
                 "You took the smallest rate within the slack. It often keeps most, but not "

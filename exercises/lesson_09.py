@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from utils.checks import Hint, NotStarted, call, compare, describe, exercise, tensor
+from utils.checks import Hint, NotStarted, blame, call, compare, describe, exercise, tensor
 
 ANY = ...  # this part of a pair does not matter
 
@@ -133,6 +133,10 @@ def bake(answer):
             raise Hint(
                 "The function that you return gives None. It should give the prompt."
             ) from None
+        except TypeError as error:
+            if "could not be read" not in blame(error):
+                raise
+            raise Hint(f"What you return must be callable with no arguments: {error}.") from None
         values = tensor(first, "the prompt, a tensor, from the function that you return")
         if values.shape != wanted.shape:
             raise Hint(

@@ -237,6 +237,8 @@ def read(value, like, form=None, names=()):
     numbers."""
     if value is Ellipsis:  # in a listed mistake: this part does not matter
         return value
+    if isinstance(value, set) and not isinstance(like, tuple | list):  # or: any of these
+        return frozenset(read(v, like) for v in value)
     if isinstance(like, str):
         if not isinstance(value, str):
             raise Hint(f"Give {form or 'a text'}; you gave {describe(value)}.")
@@ -253,7 +255,9 @@ def read(value, like, form=None, names=()):
             for part, wish, word in zip(parts, like, words)
         )
     if isinstance(like, list):
-        return [number(v, "a number in each place") for v in sequence(value, form=form)]
+        return [
+            number(v, f"{form or 'a list'}, each one number") for v in sequence(value, form=form)
+        ]
     if isinstance(like, bool):
         got = value.item() if isinstance(value, torch.Tensor | np.generic) else value
         if got not in (True, False):
@@ -277,6 +281,10 @@ def equal(a, b):
     `...` equals anything."""
     if a is Ellipsis or b is Ellipsis:
         return True
+    if isinstance(a, frozenset):  # a listed mistake that leaves a tie open
+        return any(equal(one, b) for one in a)
+    if isinstance(b, frozenset):
+        return equal(b, a)
     if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
         if not (isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)) or a.shape != b.shape:
             return False
@@ -300,8 +308,8 @@ def compare(answer, solution, cases, mistakes=(), form=None, names=(), options=(
     cases      tuples of arguments, or {what is special about it: tuple of arguments}; the plain
                ones first
     mistakes   [(hint, function, …)]: the hint is given if one of the functions agrees with the
-               answer in every case. A function may give `...` for a part of a pair that does not
-               matter.
+               answer in every case. A function may give `...` for a case or a part of a pair that
+               does not matter, and a set where the mistake leaves open which of them comes.
     form       what is asked for, as in "one learning rate", said when something of another kind
                comes
     names      the parts of a pair, as ("trained", "stored"); a dict with these keys is then
@@ -318,7 +326,10 @@ def compare(answer, solution, cases, mistakes=(), form=None, names=(), options=(
         text = said[n] if said else told(answer, case)
         like = solution(*copied(case))
         try:
-            value = read(call(answer, *copied(case)), like, form, names)
+            value = call(answer, *copied(case))
+            if isinstance(value, set | frozenset):
+                raise Hint(f"Give {form or kind(like)}; you gave {describe(value)}.")
+            value = read(value, like, form, names)
             if options and value not in options:
                 raise Hint(f"You gave {value!r}; the answers are {', '.join(map(repr, options))}.")
         except NotStarted:
@@ -358,9 +369,10 @@ def agrees(way, cases, got, right):
     """Whether a listed mistake gives what the learner gave in every case, and not merely what is
     right."""
     values = outcomes(way, cases, right)
-    return (
-        values is not None and all(map(equal, values, got)) and not all(map(equal, values, right))
-    )
+    if values is None or not all(map(equal, values, got)):
+        return False
+    ties = (isinstance(v, frozenset) and not equal(g, r) for v, g, r in zip(values, got, right))
+    return any(ties) or not all(map(equal, values, right))
 
 
 def outcomes(way, cases, right):
@@ -379,7 +391,7 @@ def general(got, right):
             f"cases. Use its arguments."
         )
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in [*got, *right]):
-        if any(all(g == round(r, d) for g, r in zip(got, right)) for d in range(1, 8)):
+        if any(all(g == round(r, d) for g, r in zip(got, right)) for d in range(8)):
             raise Hint("Right but for rounding: give the number itself, unrounded.")
         if all(equal(g, -r) for g, r in zip(got, right)):
             raise Hint("The sign is the wrong way round.")

@@ -16,6 +16,7 @@ MISTAKES = {
         ("whole", lambda trained, total: trained * 100 // total, "Divide with `/`"),
         ("count", lambda trained, total: trained, "number that trained"),
         ("rounded", lambda trained, total: round(100 * trained / total, 2), "unrounded"),
+        ("whole, rounded", lambda trained, total: round(100 * trained / total), "unrounded"),
         ("constant", lambda trained, total: 2.5, "whatever it is given"),
         ("first alone", lambda trained, total: trained / 20, "total = 1000 you gave 1.5"),
         ("text", lambda trained, total: f"{trained / total:.1%}", "you gave a text"),

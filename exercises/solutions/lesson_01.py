@@ -210,6 +210,14 @@ MISTAKES = {
         ("text", lambda a, b: f"{two_batches(a, b):.2f}", "you gave a text"),
     ],
     "choose_rate": [
+        (
+            "by mean test, unrounded",
+            lambda runs: max(
+                {r["lr"] for r in runs},
+                key=lambda lr: MEAN([r["test_score"] for r in runs if r["lr"] == lr]),
+            ),
+            "chose by the test score",
+        ),
         ("test score", rule(MEAN, column="test_score"), "chose by the test score"),
         (
             "best run",

@@ -94,7 +94,7 @@ MISTAKES = {
         ("first", lambda log_p: log_p[0].argmax(-1), "first prompt says"),
         ("mode", lambda log_p: log_p.argmax(-1).mode(0).values, "lowest number"),
         ("most common", most_common, "by the first prompt"),
-        ("votes of all", lambda log_p: log_p.argmax(-1), "a number in each place"),
+        ("votes of all", lambda log_p: log_p.argmax(-1), "each one number"),
         ("two labels", majority_of_two, "Right in 6 of 8 cases. For three labels"),
         (
             "tie by p",
@@ -112,6 +112,6 @@ MISTAKES = {
             "Three votes lost",
         ),
         ("fewest", lambda log_p: votes(log_p).argmin(-1), "fewest votes"),
-        ("shares", lambda log_p: votes(log_p) / len(log_p), "a number in each place"),
+        ("shares", lambda log_p: votes(log_p) / len(log_p), "each one number"),
     ],
 }

@@ -158,7 +158,7 @@ MISTAKES = {
         (
             "None",
             lambda ids, prompt, length: [None] * prompt + ids[prompt:],
-            "a number in each place",
+            "each one number",
         ),
     ],
     "document_lengths": [
