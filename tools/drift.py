@@ -128,7 +128,7 @@ def run(which, workers):
         )
     if not report.exists():
         raise SystemExit(
-            f"pytest ended without a report (status {done.returncode}; below 0 somebody stopped it); "
+            f"pytest ended without a report (status {done.returncode}; below 0 it was stopped); "
             f"what it said: {log}"
         )
     return report
