@@ -123,11 +123,14 @@ def run(which, workers):
     }
     log = FOLDER / "suite.txt"
     with log.open("w", encoding="utf-8") as out:
-        subprocess.run(
+        done = subprocess.run(
             command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT, check=False
         )
     if not report.exists():
-        raise SystemExit(f"pytest ended without a report; what it said: {log}")
+        raise SystemExit(
+            f"pytest ended without a report (status {done.returncode}; below 0 it was stopped); "
+            f"what it said: {log}"
+        )
     return report
 
 
