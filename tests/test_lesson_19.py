@@ -217,7 +217,7 @@ def test_the_take_home_script_needs_nothing_of_the_course():
     assert imported == ["json, os, sys", "datasets, peft, transformers, trl"]
 
 
-# --- with the real base: slow -----------------------------------------------------------------------
+# --- with the real base: slow ---
 
 
 @pytest.fixture(scope="module")
