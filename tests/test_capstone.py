@@ -347,20 +347,6 @@ def test_a_run_whose_outputs_are_compared_begins_at_the_beginning(monkeypatch):
     assert one != two and not list(one.iterdir())
 
 
-def test_a_full_disk_is_said_so(monkeypatch, tmp_path):
-    model = torch.nn.Linear(2, 2)
-    trainer = types.SimpleNamespace(
-        model=model, args=types.SimpleNamespace(output_dir=str(tmp_path), max_steps=8)
-    )
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoints, "resume", full)
-    with pytest.raises(OSError, match="the disk of .* is full. The last whole checkpoint is kept"):
-        checkpoints.train(trainer)
-
-
 def test_sources_of_the_bases():
     assert capstone.source("pocket-s") == {"model_name": str(DATA / "pocket" / "s")}
     assert capstone.source("mistral")[

@@ -1,6 +1,11 @@
-"""The set-up of a lesson: in Colab it adds what is missing, elsewhere it only looks; it never imports transformers or peft.
+"""The set-up of a lesson.
 
-`SETUP_CELL` is the cell that every notebook starts with (`tools.badges` writes it into them, the lint compares).
+In Colab and on Kaggle it adds what is missing, elsewhere it only looks.
+
+It never imports transformers or peft.
+
+`SETUP_CELL` is the cell that every notebook starts with (`tools.badges` writes it into them, the
+lint compares).
 """
 
 import importlib
@@ -17,15 +22,18 @@ import warnings
 from . import ROOT
 
 SETUP_CELL = """\
-# Set-up, the same in every lesson. In Colab it fetches the course and adds the packages that are missing there.
+# Set-up, the same in every lesson. In Colab and on Kaggle it fetches the course and its packages.
 BASE = "pocket"  # @param ["pocket", "pocket-xs", "pocket-m", "smollm", "mistral"]
 import os, pathlib, subprocess, sys
 
 repository = os.environ.get("COURSE_REPOSITORY", "https://github.com/{repository}")
 here = pathlib.Path.cwd()
-root = next((p for p in (here, *here.parents) if (p / "utils" / "colab.py").exists()), here / "course")
+root = next((p for p in (here, *here.parents) if (p / "utils/colab.py").exists()), here / "course")
 if not root.exists():
-    subprocess.run(["git", "clone", "--quiet", "--depth", "1", repository, str(root)], check=True)
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", repository, str(root)])
+if not (root / "utils/colab.py").exists():
+    raise OSError("The course could not be fetched, or only half of it. Check that the Internet is "
+                  f"on, delete {{root}} if it is there, and run this cell again.")
 sys.path.insert(0, str(root))
 from utils import colab
 
@@ -35,7 +43,8 @@ HELD = (
     "torch",
     "numpy",
 )  # never installed or replaced in Colab: a swapped numpy or torch forces a restart
-# What Unsloth 2026.10.9 and TRL 1.12 accept. A version outside is replaced by the one in requirements.txt.
+# What Unsloth 2026.10.9 and TRL 1.12 accept. A version outside is replaced by the one in
+# requirements.txt.
 ACCEPTED = {
     "transformers": ">=4.56.2,<=5.17.0,!=4.57.0,!=4.57.4,!=4.57.5,!=5.0.0,!=5.1.0",
     "trl": "==1.12.0",
@@ -45,7 +54,8 @@ ACCEPTED = {
     "accelerate": ">=1.4.0",
     "huggingface_hub": ">=0.34.0,<2",
 }
-# Only when it is there: peft refuses to build a LoRA layer beside an older one (Colab carries 0.10.0).
+# Only when it is there: peft refuses to build a LoRA layer beside an older one (Colab carries
+# 0.10.0).
 IF_THERE = {"torchao": (">=0.16.0", "0.17.0")}
 LESSON_TOOLS = (
     "ipywidgets",
@@ -58,7 +68,7 @@ LESSON_TOOLS = (
     "pytest-xdist",
     "nbval",
 )
-_last = None  # what `prepare` put into PEFT_COURSE_BASE, so that a changed form is not taken for a set variable
+_last = None  # what `prepare` put into PEFT_COURSE_BASE: a changed form is no set variable
 
 
 def _key(name):
@@ -75,7 +85,11 @@ def read_pins(path):
 
 
 def needed():
-    """{name: version} of what lessons import: requirements.txt without the tools for testing, and without torch and numpy."""
+    """{name.
+
+    Version} of what lessons import: requirements.txt without the tools for testing, and without
+    torch and numpy.
+    """
     pins = read_pins(ROOT / "requirements.txt")
     return {name: version for name, version in pins.items() if name not in (*LESSON_TOOLS, *HELD)}
 
@@ -90,10 +104,13 @@ def installed():
 
 
 def plan(installed, needed, accepted=ACCEPTED, if_there=IF_THERE):
-    """Requirements for pip: what is missing, or present in a version that is not accepted. Never torch or numpy.
+    """Requirements for pip.
 
-    `installed` and `needed` are {name: version}, `accepted` {name: specifier}, `if_there` {name: (specifier, version)}
-    for packages that may be absent. A package that is present and has no entry in `accepted` is left as it is.
+    What is missing, or present in a version that is not accepted. Never torch or numpy.
+
+    `installed` and `needed` are {name: version}, `accepted` {name: specifier}, `if_there` {name:
+    (specifier, version)} for packages that may be absent. A package that is present and has no
+    entry in `accepted` is left as it is.
     """
     from packaging.specifiers import SpecifierSet
 
@@ -114,16 +131,33 @@ def plan(installed, needed, accepted=ACCEPTED, if_there=IF_THERE):
     return wanted
 
 
+def on_kaggle():
+    """Is this kernel one of Kaggle's?"""
+    return bool(os.environ.get("KAGGLE_KERNEL_RUN_TYPE") or os.environ.get("KAGGLE_URL_BASE"))
+
+
 def in_colab():
-    """Is this kernel one of Google Colab's?"""
+    """Is this kernel one of Google Colab's? (Kaggle's image is made from Colab's and has its module
+    too.)
+    """
+    if on_kaggle():
+        return False
     try:
         return importlib.import_module("google.colab") is not None
     except ImportError:
         return False
 
 
+def hosted():
+    """Is this kernel lent by a service for a session, so that the course may install into it?"""
+    return on_kaggle() or in_colab()
+
+
 def pip_install(requirements, *options):
-    """Install with pip while torch and numpy are held at the versions that are there. RuntimeError carries pip's last line."""
+    """Install with pip while torch and numpy are held at the versions that are there.
+
+    RuntimeError carries pip's last line.
+    """
     present = installed()
     with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as held:
         held.write("".join(f"{name}=={present[name]}\n" for name in HELD if name in present))
@@ -141,29 +175,47 @@ def pip_install(requirements, *options):
     done = subprocess.run(command, capture_output=True, text=True)
     os.unlink(held.name)
     if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["?"]
+        reason = next((x for x in reversed(lines) if x.startswith("ERROR")), lines[-1])
+        network = (
+            "Switch Internet on in the notebook's settings"
+            if on_kaggle()
+            else "Check the network and the free disk space"
+        )
         raise RuntimeError(
-            f"pip could not install {', '.join(requirements)}: {(done.stderr.strip() or '?').splitlines()[-1]}\n"
-            "Check the network, then run this cell again; if it stays, Runtime → Disconnect and delete, and start over."
+            f"pip could not install {', '.join(requirements)}: {reason}\n{network}, then run this "
+            "cell again. If it stays, end this session (in Colab: Runtime → Disconnect and delete) "
+            "and start over."
         )
     importlib.invalidate_caches()
 
 
 def install(requirements, *options, command="make lab"):
-    """In Colab: install and say so. Elsewhere nothing is ever installed: one sentence names the command that does it."""
+    """In Colab and on Kaggle.
+
+    Install and say so. Elsewhere nothing is ever installed: one sentence names what does it.
+    """
     if not requirements:
         return
     names = ", ".join(requirements)
-    if in_colab():
+    if hosted():
         print(f"installing {names}")
         pip_install(requirements, *options)
     else:
+        line = " ".join(["%pip install", *options, *requirements])
         print(
-            f"Missing here: {names}. Run `{command}` in the course's folder; it installs exactly these versions."
+            f"Missing here: {names}. Run `{command}` in the course's folder; it installs exactly "
+            "these "
+            f"versions. In a hosted notebook, run `{line}` in a cell of its own, then restart the "
+            "kernel."
         )
 
 
 def install_unsloth():
-    """For lesson 13, before anything else is imported: Unsloth without its dependencies (requirements-unsloth.txt says why)."""
+    """For lesson 13, before anything else is imported.
+
+    Unsloth without its dependencies (requirements-unsloth.txt says why).
+    """
     pins = read_pins(ROOT / "requirements-unsloth.txt")
     install(
         plan(installed(), pins, {name: f"=={version}" for name, version in pins.items()}, {}),
@@ -172,7 +224,11 @@ def install_unsloth():
 
 
 def choose(form):
-    """The base's name: PEFT_COURSE_BASE if someone set it, else the form's value; checked, and written to PEFT_COURSE_BASE."""
+    """The base's name.
+
+    PEFT_COURSE_BASE if someone set it, else the form's value; checked, and written to
+    PEFT_COURSE_BASE.
+    """
     global _last
     from . import bases
 
@@ -183,7 +239,10 @@ def choose(form):
 
 
 def quieten():
-    """Keep harmless warnings and log lines out of a lesson; no progress bars at all if PEFT_COURSE_QUIET is 1."""
+    """Keep harmless warnings and log lines out of a lesson.
+
+    No progress bars at all if PEFT_COURSE_QUIET is 1.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if os.environ.get("PEFT_COURSE_QUIET") == "1":
@@ -212,7 +271,10 @@ def quieten():
 
 
 def seed(value=0):
-    """Seed Python, NumPy and torch; on a CPU also ask torch for deterministic algorithms (on a card several kernels have none)."""
+    """Seed Python, NumPy and torch.
+
+    On a CPU also ask torch for deterministic algorithms (on a card several kernels have none).
+    """
     import numpy
     import torch
 
@@ -225,7 +287,10 @@ def seed(value=0):
 
 
 def figures_inline(dpi=96):
-    """Inline figures as small PNG files; set on the shell, so that matplotlib need not be imported here."""
+    """Inline figures as small PNG files.
+
+    Set on the shell, so that matplotlib need not be imported here.
+    """
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is not None:
         shell.config.InlineBackend.figure_formats = {"png"}
@@ -237,7 +302,10 @@ def figures_inline(dpi=96):
 
 
 def prepare(base="pocket"):
-    """What the set-up cell calls: install or look, choose the base, quieten, seed, and print what is used."""
+    """What the set-up cell calls.
+
+    Install or look, choose the base, quieten, seed, and print what is used.
+    """
     install(plan(installed(), needed()))
     quieten()
     name = choose(base)
@@ -255,7 +323,8 @@ def prepare(base="pocket"):
     )
     if name != "pocket-s":
         print(
-            "Stored sweeps, and the sentences about them, are pocket-s's unless they say otherwise. What a cell measures live is this base's, "
+            "Stored sweeps, and the sentences about them, are pocket-s's unless they say "
+            "otherwise. What a cell measures live is this base's, "
             "with steps, rows and rates of its own."
         )
 
@@ -263,7 +332,11 @@ def prepare(base="pocket"):
 def versions(
     names=("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "unsloth", "numpy"),
 ):
-    """{name: version} of Python and the packages that decide results; differs between machines, so keep it out of compared cells."""
+    """{name.
+
+    Version} of Python and the packages that decide results; differs between machines, so keep it
+    out of compared cells.
+    """
     there = installed()
     return {
         "python": sys.version.split()[0],
@@ -272,12 +345,26 @@ def versions(
 
 
 def checkpoint_folder(name):
-    """A folder for checkpoints that outlives the runtime: on Drive in Colab (asks for access), else build/checkpoints/<name>."""
-    if in_colab():
-        from google.colab import drive
+    """A folder for checkpoints that outlives the runtime, as far as there is one.
 
-        drive.mount("/content/drive")
+    In Colab on Drive (it asks for access; without it the folder is in the runtime, which is
+    said), on Kaggle in the notebook's output, else build/checkpoints/<name>.
+    """
+    if in_colab():
         folder = pathlib.Path("/content/drive/MyDrive/peft-course") / name
+        try:
+            from google.colab import drive
+
+            drive.mount("/content/drive")
+        except Exception as error:  # noqa: BLE001 - access was refused, or there is no Drive
+            folder = pathlib.Path("/content/peft-course") / name
+            print(
+                "Google Drive is not there "
+                f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). "
+                f"Checkpoints go to {folder}, and are lost when Colab takes the runtime back."
+            )
+    elif on_kaggle():
+        folder = pathlib.Path("/kaggle/working/peft-course") / name
     else:
         folder = ROOT / "build" / "checkpoints" / name
     folder.mkdir(parents=True, exist_ok=True)
