@@ -1,6 +1,4 @@
-"""Checkpoints and adapters read with care.
-
-A run that survives being killed, and clear words about a file that is not whole.
+"""Checkpoints and adapters read with care: a run survives being killed, a broken file is named.
 
 step = train(trainer)                # goes on from the last whole checkpoint, or begins
 model = load_adapter(base, folder)   # or says which file is wrong, why, and what to do
@@ -239,10 +237,7 @@ class _Named:
 
 
 class _Reader(pickle.Unpickler):
-    """Reads a pickle's plain values.
-
-    Every class or function in it becomes `_Named`, so no code of the file can run.
-    """
+    """Reads a pickle's plain values; every class in it becomes `_Named`, so none of its code runs."""
 
     def find_class(self, module, name):
         return type(name, (_Named,), {})
@@ -252,10 +247,7 @@ class _Reader(pickle.Unpickler):
 
 
 def _plain(value):
-    """A setting as something that can be compared.
-
-    Enums as their value, sets and lists sorted, numbers as they are.
-    """
+    """A setting made comparable: enums as their value, sets and lists sorted, numbers as floats."""
     value = getattr(value, "value", value)
     if isinstance(value, (set, list, tuple)):
         return sorted(map(_plain, value), key=str)
@@ -279,10 +271,9 @@ def saved_arguments(checkpoint):
 
 
 def settings_of(trainer, rows):
-    """{name.
+    """What decides where a run ends, {name: value}: arguments, adapter, rows, steps.
 
-    Value} of what decides where a run ends: arguments, adapter, rows (their `fingerprint`),
-    steps.
+    `rows` is their `fingerprint`.
     """
     found = {k: getattr(trainer.args, k) for k in ARGUMENTS if hasattr(trainer.args, k)}
     adapters = getattr(trainer.model, "peft_config", None) or {}
@@ -315,9 +306,9 @@ def settings_in(checkpoint):
 
 
 def differences(trainer, checkpoint, rows=None):
-    """["learning rate 0.005 (now 0.0001)", …].
+    """Where the trainer's settings and rows are not those of the checkpoint.
 
-    Where the trainer's settings and rows are not those of the checkpoint.
+    A list of texts, such as "learning rate 0.005 (now 0.0001)".
     """
     ours, theirs, found = settings_of(trainer, rows), settings_in(checkpoint), []
     for key in (k for k in ours if k in theirs):
@@ -362,10 +353,7 @@ def _notes_rows(rows):
 
 
 def _bar():
-    """A callback of the Trainer.
-
-    One progress bar with the last loss, gone at the end; none where outputs are stored.
-    """
+    """A callback of the Trainer: one bar with the last loss; none where outputs are stored."""
     from tqdm.auto import tqdm
     from transformers import TrainerCallback
 
@@ -534,13 +522,10 @@ def carried(model):
 
 
 def expected_shapes(model, config):
-    """Two {key.
+    """What peft would save for this adapter on this base: two dicts {key: shape}.
 
-    Shape} of the file that peft would save for this adapter on this base: what it must hold, and
-    what it may.
-
-    (It may hold the embeddings and the head too.) Made from a copy of the base that holds no
-    numbers.
+    The first holds what the file must hold, the second what it may: embeddings and head too. They
+    come from a copy of the base that holds no numbers.
     """
     from peft import get_peft_model, get_peft_model_state_dict
 
@@ -560,9 +545,9 @@ def expected_shapes(model, config):
 
 
 def misfit(model, config, shapes):
-    """Why the tensors of an adapter's file ({key.
+    """Why the tensors of an adapter's file do not fit this base, with what to do; "" if they do.
 
-    Shape}) do not fit this base, with what to do; "" if they do.
+    `shapes` is {key: shape}.
     """
     try:
         must, may = expected_shapes(model, config)

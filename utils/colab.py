@@ -1,11 +1,9 @@
-"""The set-up of a lesson.
-
-In Colab and on Kaggle it adds what is missing, elsewhere it only looks.
+"""The set-up of a lesson: in Colab and on Kaggle it adds what is missing, elsewhere it only looks.
 
 It never imports transformers or peft.
 
-`SETUP_CELL` is the cell that every notebook starts with (`tools.badges` writes it into them, the
-lint compares).
+`SETUP_CELL` is the cell that every notebook starts with: `tools.badges` writes it into them, the
+lint compares.
 """
 
 import importlib
@@ -43,8 +41,7 @@ HELD = (
     "torch",
     "numpy",
 )  # never installed or replaced in Colab: a swapped numpy or torch forces a restart
-# What Unsloth 2026.10.9 and TRL 1.12 accept. A version outside is replaced by the one in
-# requirements.txt.
+# What Unsloth 2026.10.9 and TRL 1.12 accept. A version outside is replaced by the one in requirements.txt.
 ACCEPTED = {
     "transformers": ">=4.56.2,<=5.17.0,!=4.57.0,!=4.57.4,!=4.57.5,!=5.0.0,!=5.1.0",
     "trl": "==1.12.0",
@@ -54,8 +51,7 @@ ACCEPTED = {
     "accelerate": ">=1.4.0",
     "huggingface_hub": ">=0.34.0,<2",
 }
-# Only when it is there: peft refuses to build a LoRA layer beside an older one (Colab carries
-# 0.10.0).
+# Only when it is there: peft refuses to build a LoRA layer beside an older one (Colab carries 0.10.0).
 IF_THERE = {"torchao": (">=0.16.0", "0.17.0")}
 LESSON_TOOLS = (
     "ipywidgets",
@@ -68,7 +64,7 @@ LESSON_TOOLS = (
     "pytest-xdist",
     "nbval",
 )
-_last = None  # what `prepare` put into PEFT_COURSE_BASE: a changed form is no set variable
+_last = None  # what `prepare` put into PEFT_COURSE_BASE, so that a changed form is not taken for a set variable
 
 
 def _key(name):
@@ -85,11 +81,7 @@ def read_pins(path):
 
 
 def needed():
-    """{name.
-
-    Version} of what lessons import: requirements.txt without the tools for testing, and without
-    torch and numpy.
-    """
+    """{name: version} of what lessons import: requirements.txt without the tools for testing, and without torch and numpy."""
     pins = read_pins(ROOT / "requirements.txt")
     return {name: version for name, version in pins.items() if name not in (*LESSON_TOOLS, *HELD)}
 
@@ -104,13 +96,10 @@ def installed():
 
 
 def plan(installed, needed, accepted=ACCEPTED, if_there=IF_THERE):
-    """Requirements for pip.
+    """Requirements for pip: what is missing, or present in a version that is not accepted. Never torch or numpy.
 
-    What is missing, or present in a version that is not accepted. Never torch or numpy.
-
-    `installed` and `needed` are {name: version}, `accepted` {name: specifier}, `if_there` {name:
-    (specifier, version)} for packages that may be absent. A package that is present and has no
-    entry in `accepted` is left as it is.
+    `installed` and `needed` are {name: version}, `accepted` {name: specifier}, `if_there` {name: (specifier, version)}
+    for packages that may be absent. A package that is present and has no entry in `accepted` is left as it is.
     """
     from packaging.specifiers import SpecifierSet
 
@@ -137,9 +126,7 @@ def on_kaggle():
 
 
 def in_colab():
-    """Is this kernel one of Google Colab's? (Kaggle's image is made from Colab's and has its module
-    too.)
-    """
+    """Is this kernel one of Google Colab's? (Kaggle's has Colab's module too.)"""
     if on_kaggle():
         return False
     try:
@@ -154,10 +141,7 @@ def hosted():
 
 
 def pip_install(requirements, *options):
-    """Install with pip while torch and numpy are held at the versions that are there.
-
-    RuntimeError carries pip's last line.
-    """
+    """Install with pip while torch and numpy are held at the versions that are there. RuntimeError carries pip's last line."""
     present = installed()
     with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as held:
         held.write("".join(f"{name}=={present[name]}\n" for name in HELD if name in present))
@@ -191,10 +175,7 @@ def pip_install(requirements, *options):
 
 
 def install(requirements, *options, command="make lab"):
-    """In Colab and on Kaggle.
-
-    Install and say so. Elsewhere nothing is ever installed: one sentence names what does it.
-    """
+    """In Colab and on Kaggle: install and say so. Elsewhere: one sentence that names the command."""
     if not requirements:
         return
     names = ", ".join(requirements)
@@ -205,17 +186,13 @@ def install(requirements, *options, command="make lab"):
         line = " ".join(["%pip install", *options, *requirements])
         print(
             f"Missing here: {names}. Run `{command}` in the course's folder; it installs exactly "
-            "these "
-            f"versions. In a hosted notebook, run `{line}` in a cell of its own, then restart the "
-            "kernel."
+            f"these versions. In a hosted notebook, run `{line}` in a cell of its own, then restart "
+            "the kernel."
         )
 
 
 def install_unsloth():
-    """For lesson 13, before anything else is imported.
-
-    Unsloth without its dependencies (requirements-unsloth.txt says why).
-    """
+    """For lesson 13, before anything else is imported: Unsloth without its dependencies (requirements-unsloth.txt says why)."""
     pins = read_pins(ROOT / "requirements-unsloth.txt")
     install(
         plan(installed(), pins, {name: f"=={version}" for name, version in pins.items()}, {}),
@@ -224,11 +201,7 @@ def install_unsloth():
 
 
 def choose(form):
-    """The base's name.
-
-    PEFT_COURSE_BASE if someone set it, else the form's value; checked, and written to
-    PEFT_COURSE_BASE.
-    """
+    """The base's name: PEFT_COURSE_BASE if someone set it, else the form's value; checked, and written to PEFT_COURSE_BASE."""
     global _last
     from . import bases
 
@@ -239,10 +212,7 @@ def choose(form):
 
 
 def quieten():
-    """Keep harmless warnings and log lines out of a lesson.
-
-    No progress bars at all if PEFT_COURSE_QUIET is 1.
-    """
+    """Keep harmless warnings and log lines out of a lesson; no progress bars at all if PEFT_COURSE_QUIET is 1."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if os.environ.get("PEFT_COURSE_QUIET") == "1":
@@ -271,26 +241,17 @@ def quieten():
 
 
 def seed(value=0):
-    """Seed Python, NumPy and torch.
-
-    On a CPU also ask torch for deterministic algorithms (on a card several kernels have none).
-    """
+    """Seed Python, NumPy and torch."""
     import numpy
     import torch
 
     random.seed(value)
     numpy.random.seed(value)
     torch.manual_seed(value)
-    if not torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def figures_inline(dpi=96):
-    """Inline figures as small PNG files.
-
-    Set on the shell, so that matplotlib need not be imported here.
-    """
+    """Inline figures as small PNG files; set on the shell, so that matplotlib need not be imported here."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is not None:
         shell.config.InlineBackend.figure_formats = {"png"}
@@ -302,10 +263,7 @@ def figures_inline(dpi=96):
 
 
 def prepare(base="pocket"):
-    """What the set-up cell calls.
-
-    Install or look, choose the base, quieten, seed, and print what is used.
-    """
+    """What the set-up cell calls: install or look, choose the base, quieten, seed, and print what is used."""
     install(plan(installed(), needed()))
     quieten()
     name = choose(base)
@@ -323,8 +281,7 @@ def prepare(base="pocket"):
     )
     if name != "pocket-s":
         print(
-            "Stored sweeps, and the sentences about them, are pocket-s's unless they say "
-            "otherwise. What a cell measures live is this base's, "
+            "Stored sweeps, and the sentences about them, are pocket-s's unless they say otherwise. What a cell measures live is this base's, "
             "with steps, rows and rates of its own."
         )
 
@@ -332,11 +289,7 @@ def prepare(base="pocket"):
 def versions(
     names=("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "unsloth", "numpy"),
 ):
-    """{name.
-
-    Version} of Python and the packages that decide results; differs between machines, so keep it
-    out of compared cells.
-    """
+    """{name: version} of Python and the packages that decide results; differs between machines, so keep it out of compared cells."""
     there = installed()
     return {
         "python": sys.version.split()[0],
@@ -347,7 +300,7 @@ def versions(
 def checkpoint_folder(name):
     """A folder for checkpoints that outlives the runtime, as far as there is one.
 
-    In Colab on Drive (it asks for access; without it the folder is in the runtime, which is
+    In Colab on Drive (it asks for access; without it the folder is in the runtime, and this is
     said), on Kaggle in the notebook's output, else build/checkpoints/<name>.
     """
     if in_colab():
@@ -358,10 +311,10 @@ def checkpoint_folder(name):
             drive.mount("/content/drive")
         except Exception as error:  # noqa: BLE001 - access was refused, or there is no Drive
             folder = pathlib.Path("/content/peft-course") / name
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             print(
-                "Google Drive is not there "
-                f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). "
-                f"Checkpoints go to {folder}, and are lost when Colab takes the runtime back."
+                f"Google Drive is not there ({reason}). Checkpoints go to {folder}, and are lost "
+                "when Colab takes the runtime back."
             )
     elif on_kaggle():
         folder = pathlib.Path("/kaggle/working/peft-course") / name
