@@ -404,21 +404,25 @@ def resume(trainer, checkpoint=None):
             bar.bar.close()
 
 
+def load_weights(model, checkpoint):
+    """Put a checkpoint's adapter into the model, and nothing else of it."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    path = pathlib.Path(checkpoint) / "adapter_model.safetensors"
+    set_peft_model_state_dict(model, load_file(path))
+
+
 def load_finished(trainer, checkpoint):
     """Put a finished run's adapter, optimiser and history in place.
 
     (Resumed at its last step, the Trainer would train one more.)
     """
-    from safetensors.torch import load_file
     from transformers import TrainerState
 
     checkpoint = pathlib.Path(checkpoint)
     if (checkpoint / "adapter_model.safetensors").exists():
-        from peft import set_peft_model_state_dict
-
-        set_peft_model_state_dict(
-            trainer.model, load_file(checkpoint / "adapter_model.safetensors")
-        )
+        load_weights(trainer.model, checkpoint)
     else:
         trainer._load_from_checkpoint(str(checkpoint))
     trainer.create_optimizer()
