@@ -23,7 +23,7 @@ for name in ("PEFT_COURSE_QUIET", "PEFT_COURSE_BASE", "PEFT_COURSE_TESTS"):
     os.environ.pop(name, None)  # as a reader's kernel is
 os.environ["TQDM_DISABLE"] = "1"
 
-from utils import colab, evaluation  # noqa: E402
+from utils import colab, evaluation, instructions  # noqa: E402
 
 CELLS = [
     c
@@ -34,6 +34,8 @@ SETTINGS = next(n for n, c in enumerate(CELLS) if "capstone.settings(" in c.sour
 FACTS = evaluation.facts()[:8]
 colab.checkpoint_folder = lambda name: WORK / "drive" / name
 evaluation.facts = lambda: FACTS
+ALL_ROWS = instructions.load
+instructions.load = lambda split, base=None: ALL_ROWS(split, base)[:60]
 colab.choose("pocket")
 space = {"__name__": "__main__", "display": lambda x: None}
 for cell in CELLS[:SETTINGS]:

@@ -111,6 +111,82 @@ def test_no_network_for_a_base_of_the_hub(runs):
     )
 
 
+# --- edited as readers edit it ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory):
+    """What edit_capstone.py reports: {edit: {"error", "steps", "rows", …}}, and the folder with what was printed."""
+    work = tmp_path_factory.mktemp("edited")
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "edit_capstone.py", work],
+        cwd=ROOT / "notebooks",
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        env={
+            **os.environ,
+            "MPLBACKEND": "Agg",
+            "PYTHONPATH": str(ROOT / "tests" / "closed_network"),
+        },
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return types.SimpleNamespace(folder=work, report=json.loads((work / "report.json").read_text()))
+
+
+@pytest.mark.parametrize(
+    "name, steps",
+    [
+        ("more steps", 12),
+        ("another rank", 6),
+        ("one step", 1),
+        ("own rows", 6),
+        ("own file", 6),
+        ("epochs", 8),
+        ("another base", 6),
+        ("own model", 6),
+        ("own model, the course's rows", 3),
+        ("twice in one kernel", 6),
+        ("in a second kernel", 6),
+    ],
+)
+def test_the_lesson_runs_to_its_end(edited, name, steps):
+    done = edited.report[name]
+    assert done["error"] == "", (edited.folder / f"{name}.txt").read_text()[-3000:]
+    assert done["steps"] == steps
+
+
+@pytest.mark.parametrize("name", ["own rows", "own file", "epochs", "own model"])
+def test_own_rows_are_split_once_and_nothing_of_the_world_is_asked(edited, name):
+    done = edited.report[name]
+    assert done["rows"] == {"train": 32, "validation": 4, "test": 4}
+    assert len(done["trained"]) == 32 and len(done["test"]) == 4
+    assert not {a.strip() for a in done["test"]} & {
+        t.strip().removesuffix("</s>") for t in done["trained"]
+    }
+    assert all("Button" in a for a in done["test"])
+    assert done["facts"] == (name != "own model"), "an own model is not asked for the world's facts"
+
+
+def test_run_all_again_loads_the_finished_run(edited):
+    for name in ("twice in one kernel", "in a second kernel"):
+        assert edited.report[name]["from"] == 6
+        assert "finished before: 6 of 6 steps" in (edited.folder / f"{name}.txt").read_text()
+
+
+def test_a_model_that_cannot_be_had_is_said_so(edited):
+    hub, folder = (edited.report[n]["error"] for n in ("a model of the hub", "no such folder"))
+    assert (
+        "Qwen/Qwen2.5-0.5B-Instruct could not be fetched" in hub and "set MODEL to a folder" in hub
+    )
+    assert "There is no folder my models/none" in folder
+
+
+def test_nothing_but_one_line_is_printed_for_the_losses(edited):
+    printed = (edited.folder / "more steps.txt").read_text()
+    assert "{'loss'" not in printed.split("answer:")[0] or printed.count("{'loss'") < 12
+
+
 # --- adapters -----------------------------------------------------------------------------------------------------------
 
 
@@ -352,6 +428,101 @@ def test_sources_of_the_bases():
     assert capstone.source("mistral")[
         "model_name"
     ] == "unsloth/mistral-7b-v0.3-bnb-4bit" and "revision" in capstone.source("mistral")
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def own(n, questions=None):
+    return [
+        {"instruction": f"Question {i % (questions or n)}", "input": "", "output": f"answer {i}"}
+        for i in range(n)
+    ]
+
+
+def test_the_courses_rows_keep_their_own_test_rows():
+    from utils import instructions
+
+    s, rows = capstone.settings("pocket-s"), instructions.load("train")
+    parts = capstone.split(rows[5:200], s)
+    assert parts["train"] == rows[5:200] and parts["test"] == instructions.load("test")[:100]
+
+
+@pytest.mark.parametrize(
+    "n, questions, sizes",
+    [(40, 40, (32, 4, 4)), (20, 20, (16, 2, 2)), (3, 3, (1, 1, 1)), (60, 20, (48, 6, 6))],
+)
+def test_other_rows_are_split_by_question(n, questions, sizes):
+    parts = capstone.split(own(n, questions), capstone.settings("pocket-s"))
+    assert tuple(len(parts[k]) for k in ("train", "validation", "test")) == sizes
+    asked = [{row["instruction"] for row in part} for part in parts.values()]
+    assert not (asked[0] & asked[1] or asked[0] & asked[2] or asked[1] & asked[2])
+    assert capstone.split(own(n, questions), capstone.settings("pocket-s")) == parts
+
+
+def test_too_few_questions_are_refused():
+    with pytest.raises(ValueError, match="1 different questions are too few"):
+        capstone.split(own(10, 1), capstone.settings("pocket-s"))
+
+
+def test_one_row_of_another_world_makes_them_other_rows():
+    from utils import instructions
+
+    rows = instructions.load("train")[:50] + own(1)
+    assert all("Togo" not in str(row) for row in capstone.split(rows, capstone.settings())["test"])
+
+
+def test_settings_may_be_changed_and_a_wrong_name_is_said():
+    s = capstone.settings("pocket-s", pocket={"steps": 7}, mistral={"steps": 9}, rank=4)
+    s.lr = 1.0
+    assert (s.steps, s.rank, s.lr, s.save_steps()) == (7, 4, 1.0, 3)
+    assert capstone.settings("mistral", pocket={"steps": 7}, mistral={"steps": 9}).steps == 9
+    with pytest.raises(TypeError, match="no setting 'epochs'. There are: .*steps"):
+        capstone.settings("pocket-s", epochs=3)
+
+
+def test_the_page_shows_the_published_settings_and_the_bases_own():
+    import nbformat
+
+    cells = nbformat.read(ROOT / "notebooks" / "13_mistral_unsloth.ipynb", 4).cells
+    cell = next(c for c in cells if "s = capstone.settings(" in c.source)
+    for base in ("mistral", "pocket-s", "smollm"):
+        space = {"capstone": capstone}
+        with pytest.MonkeyPatch.context() as m:
+            m.setenv("PEFT_COURSE_BASE", base)
+            exec(cell.source, space)
+            assert space["s"] == capstone.settings(base)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    s = capstone.settings("pocket-s", model=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="without a config.json"):
+        capstone.source(s)
+    s.model = "nowhere"
+    with pytest.raises(FileNotFoundError, match="There is no folder nowhere"):
+        capstone.source(s)
+
+
+def test_a_full_disk_while_a_model_is_fetched_is_one_sentence():
+    with pytest.raises(OSError, match="The model could not be written: the disk of"):
+        with capstone.hushed("mistral"):
+            raise OSError(28, "No space left on device")
+
+
+def test_the_take_home_cell_runs_alone(tmp_path):
+    import nbformat
+
+    cells = nbformat.read(ROOT / "notebooks" / "13_mistral_unsloth.ipynb", 4).cells
+    (cell,) = [c for c in cells if "take-home" in c.metadata.get("tags", [])]
+    lines = [line for line in cell.source.splitlines() if line.strip()]
+    assert "utils" not in cell.source.replace("data/", "") and len(lines) <= 20
+    (tmp_path / "mine.py").write_text(f"root = {str(ROOT)!r}\n{cell.source}")
+    done = subprocess.run(
+        [sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "answer:" in done.stdout and "</s>" in done.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.py"], "nothing is left in the folder"
 
 
 # --- what the lesson asks itself ----------------------------------------------------------------------------------------

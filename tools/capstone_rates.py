@@ -2,10 +2,10 @@
 
     python -m tools.capstone_rates
 
-Runs the lesson's own cells up to its training cell, trains, and scores validation and test rows. Two
-arms: the lesson's run (150 steps) and twice as many steps. Each gets the search of
-`tools.sweeps.choose`: three seeds, the mean validation score decides, the winner is not at an edge
-and is steady. Runs that are done are kept in build/sweeps/, so a stopped sweep goes on.
+Runs the lesson's own cells up to its training cell, trains, and scores validation and test rows. The
+lesson's run (150 steps) gets the search of `tools.sweeps.choose`: three seeds, the mean validation
+score decides, the winner is not at an edge and is steady. Twice as many steps are run at the rate
+that won. Runs that are done are kept in build/sweeps/, so a stopped sweep goes on.
 """
 
 import contextlib
@@ -103,35 +103,42 @@ class Ledger(sweeps.Ledger):
 
 
 def sweep(base):
-    """All arms; stores what is there after each."""
+    """The search for the lesson's run, its wobble, and the same learning rate with twice the steps.
+
+    What is there is stored after each part.
+    """
     ledger, rows = Ledger("capstone"), []
-    for options in ARMS:
-        mine = []
 
-        def get(lr, seed, noise=None, options=options, mine=mine):
-            row = ledger.get(run, noise, base=base, options=options, lr=lr, seed=seed)
-            if noise is None and row not in mine:
-                mine.append(row)
-                print(row, flush=True)
-            return row
-
-        chosen, wobbles = sweeps.choose(get, RATES, SEEDS)
-        noises = (*sweeps.LIVE_NOISES, *sweeps.MODES) if options == ARMS[0] else sweeps.NOISES
-        moved = sweeps.wobble(
-            get(chosen, SEEDS[0]), [get(chosen, SEEDS[0], noise) for noise in noises]
-        )
-        for row in sorted(mine, key=lambda r: (r["lr"], r["seed"])):
-            row = {**row, "chosen": row["lr"] == chosen}
-            if row["lr"] in wobbles:
-                row["eligible"] = wobbles[row["lr"]] <= sweeps.MAX_WOBBLE
-            if row["chosen"] and row["seed"] == SEEDS[0]:
-                row |= {"wobble": moved, "wobble_of": len(noises)}
+    def get(lr, seed, noise=None, options=ARMS[0]):
+        row = ledger.get(run, noise, base=base, options=options, lr=lr, seed=seed)
+        if noise is None and row not in rows:
             rows.append(row)
-        results.save(
-            "capstone",
-            rows,
-            {"rates": RATES, "seeds": SEEDS, "arms": ARMS, "threads": 1, "rule": sweeps.RULE},
-        )
+        return row
+
+    chosen, wobbles = sweeps.choose(get, RATES, SEEDS)
+    first, shaken = get(chosen, SEEDS[0]), []
+    for noise in (*sweeps.LIVE_NOISES, "more steps", *sweeps.MODES):
+        if noise == "more steps":
+            for seed in SEEDS:
+                get(chosen, seed, options=ARMS[1])
+        else:
+            shaken.append(get(chosen, SEEDS[0], noise))
+            print(noise, shaken[-1], flush=True)
+        store(rows, chosen, wobbles, first, shaken)
+
+
+def store(rows, chosen, wobbles, first, shaken):
+    """Write what is there, the chosen runs marked."""
+    told = []
+    for row in sorted(rows, key=lambda r: (r["steps"], r["lr"], r["seed"])):
+        row = {**row, "chosen": row["lr"] == chosen}
+        if row["lr"] in wobbles:
+            row["eligible"] = wobbles[row["lr"]] <= sweeps.MAX_WOBBLE
+        if row["steps"] == first["steps"] and row["lr"] == chosen and row["seed"] == first["seed"]:
+            row |= {"wobble": sweeps.wobble(first, shaken), "wobble_of": len(shaken)}
+        told.append(row)
+    settings = {"rates": RATES, "seeds": SEEDS, "arms": ARMS, "threads": 1, "rule": sweeps.RULE}
+    results.save("capstone", told, settings)
 
 
 def main():
