@@ -28,15 +28,18 @@ def row_for_training(answer):
                 lambda p, a, bos, eos: ([*p, *a, eos], ANY),
             ),
             (
-                "Nothing says where the answer ends: the model would go on for ever. Add eos to ids.",
+                "Nothing says where the answer ends: the model would go on for ever. Add eos to "
+                "ids.",
                 lambda p, a, bos, eos: ([bos, *p, *a], ANY),
             ),
             (
-                "The tokens for the beginning (bos) and the end (eos) of the text are missing in ids.",
+                "The tokens for the beginning (bos) and the end (eos) of the text are missing "
+                "in ids.",
                 lambda p, a, bos, eos: ([*p, *a], ANY),
             ),
             (
-                "The ids must hold the answer too: the model reads it while it learns to predict it.",
+                "The ids must hold the answer too: the model reads it while it learns to "
+                "predict it.",
                 lambda p, a, bos, eos: ([bos, *p], ANY),
                 lambda p, a, bos, eos: ([bos, *p, eos], ANY),
             ),
@@ -67,13 +70,15 @@ def row_for_training(answer):
                 ),
             ),
             (
-                "You shifted the labels yourself. The model shifts them: label i stands beside id i.",
+                "You shifted the labels yourself. The model shifts them: label i stands beside "
+                "id i.",
                 lambda p, a, bos, eos: (ANY, [-100] * len(p) + [*a, eos, -100]),
                 lambda p, a, bos, eos: (ANY, [-100] * len(p) + [*a, eos, eos]),
                 lambda p, a, bos, eos: (ANY, [-100] * (2 + len(p)) + [*a]),
             ),
             (
-                "The first token is not masked. Nothing comes before bos, and it is no part of the answer.",
+                "The first token is not masked. Nothing comes before bos, and it is no part of "
+                "the answer.",
                 lambda p, a, bos, eos: (ANY, [bos] + [-100] * len(p) + [*a, eos]),
             ),
             (
@@ -124,7 +129,8 @@ def two_batches(answer):
         [(one, two), (two, three), (three, one), (one, empty)],
         [
             (
-                "That is the mean of two means. A token of the batch with fewer trained tokens would count for more.",
+                "That is the mean of two means. A token of the batch with fewer trained tokens "
+                "would count for more.",
                 lambda a, b: (a["loss"] + b["loss"]) / 2,
             ),
             (
@@ -132,7 +138,8 @@ def two_batches(answer):
                 _by("rows"),
             ),
             (
-                "You weighted by all tokens, masked ones included. Which tokens is the loss a mean over?",
+                "You weighted by all tokens, masked ones included. Which tokens is the loss a "
+                "mean over?",
                 _by("tokens"),
             ),
             (
@@ -162,7 +169,8 @@ def two_batches(answer):
                 ),
             ),
             (
-                "You divided means by numbers of tokens. A mean times its number gives back the sum.",
+                "You divided means by numbers of tokens. A mean times its number gives back the "
+                "sum.",
                 lambda a, b: a["loss"] / a["trained"] + b["loss"] / b["trained"],
             ),
             (
@@ -177,7 +185,7 @@ def two_batches(answer):
 
 
 def _runs(table):
-    """Rows of a made-up search: {rate: [(validation loss, validation score, test score), one per seed]}."""
+    """Rows of a made-up search from {rate: [(validation loss and score, test score) a seed]}."""
     return [
         {
             "lr": lr,
@@ -192,7 +200,7 @@ def _runs(table):
 
 
 def _choose(score, loss=None, digits=9, mean=statistics.fmean):
-    """A rule: the best `score` of a rate's runs, ties by the lowest `loss`; each is (column, how to sum up)."""
+    """A rule: the best `score`, ties by the lowest `loss`; each is (column, how to sum up)."""
 
     def rule(runs):
         def of(lr, column, how):
@@ -292,7 +300,8 @@ def choose_rate(answer):
         _searches(),
         [
             (
-                "You chose by the test score. The test rows are for the final score: who chooses by them reports luck as skill.",
+                "You chose by the test score. The test rows are for the final score: who "
+                "chooses by them reports luck as skill.",
                 _choose(("test_score", mean), loss),
                 _choose(("test_score", mean)),
                 _choose(("test_score", max)),
@@ -316,12 +325,14 @@ def choose_rate(answer):
                 ),
             ),
             (
-                "You added the scores up. A rate with more seeds then wins by their number: take the mean.",
+                "You added the scores up. A rate with more seeds then wins by their number: "
+                "take the mean.",
                 _choose(("validation_score", sum), loss),
                 _choose(("validation_score", sum), ("validation_loss", sum)),
             ),
             (
-                "You took the median of the scores. The rule says the mean, which also sees the seed that failed.",
+                "You took the median of the scores. The rule says the mean, which also sees the "
+                "seed that failed.",
                 _choose(("validation_score", median), loss),
                 _choose(("validation_score", median), ("validation_loss", median)),
             ),
@@ -330,19 +341,23 @@ def choose_rate(answer):
                 _choose(("validation_score", min), loss),
             ),
             (
-                "Among rates with equal mean scores, the lower mean validation loss decides, not the lowest of a single seed.",
+                "Among rates with equal mean scores, the lower mean validation loss decides, "
+                "not the lowest of a single seed.",
                 _choose(score, ("validation_loss", min)),
             ),
             (
-                "Among rates with equal mean scores, the lower mean validation loss decides, not the worst seed's.",
+                "Among rates with equal mean scores, the lower mean validation loss decides, "
+                "not the worst seed's.",
                 _choose(score, ("validation_loss", max)),
             ),
             (
-                "Among rates with equal mean scores, the lower mean validation loss decides, not the median.",
+                "Among rates with equal mean scores, the lower mean validation loss decides, "
+                "not the median.",
                 _choose(score, ("validation_loss", median)),
             ),
             (
-                "Two rates have the same mean score. Among equals the lower mean validation loss decides.",
+                "Two rates have the same mean score. Among equals the lower mean validation "
+                "loss decides.",
                 _choose(score),
                 lambda runs: _choose(score)(sorted(runs, key=lambda r: r["lr"])),
                 lambda runs: _choose(score)(sorted(runs, key=lambda r: -r["lr"])),
@@ -353,11 +368,15 @@ def choose_rate(answer):
                 _choose(score, loss, digits=1),
             ),
             (
-                "Two means that differ in the twelfth digit are a tie: that is rounding of sums. Round the means to nine digits.",
+                "Two means that differ in the twelfth digit are a tie: that is rounding of "
+                "sums. Round the means to nine digits.",
                 _choose(score, loss, digits=None),
             ),
         ],
         form="the learning rate, one number",
-        advice="The rule: the highest mean validation score over the seeds, then the lowest mean validation loss.",
+        advice=(
+            "The rule: the highest mean validation score over the seeds, then the lowest mean "
+            "validation loss."
+        ),
     )
     return "Chosen on validation rows, over all seeds; the test rows were not touched."

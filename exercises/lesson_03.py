@@ -18,15 +18,58 @@ def state_bytes(answer):
         bytes_of(2, 16),
         [(1000, 10), (7000, 300), (50, 50), (400, 0)],
         [
-            ("The base is frozen: it has no gradient, and Adam remembers nothing of it.", bytes_of(16, 16), bytes_of(12, 16), bytes_of(6, 16), bytes_of(18, 16), bytes_of(10, 16)),
-            ("That is full tuning in mixed precision. Here the base is frozen, and there is an adapter.", bytes_of(16, 0), bytes_of(18, 0)),
-            ("The base takes 2 bytes a parameter: 16 bits, and no gradient, because it is frozen.", bytes_of(4, 16)),
-            ("You counted bits for the base, 16 a parameter. Sixteen bits are 2 bytes.", bytes_of(16, 128)),
-            ("For the adapter count four things of 32 bits each: weight, gradient, m and v. One is missing or too narrow.", bytes_of(2, 12)),
-            ("For the adapter count four things of 32 bits each: weight, gradient, m and v. Two are missing or all are too narrow.", bytes_of(2, 8)),
-            ("The adapter trains in 32 bits, and so do its gradient and Adam's m and v: four times 4 bytes. You gave it less for at least one of them.", bytes_of(2, 6), bytes_of(2, 10), bytes_of(2, 14)),
-            ("That is what is stored at the end. A run also holds the adapter's gradients and Adam's m and v.", bytes_of(2, 4), bytes_of(2, 2)),
-            ("A second copy of a weight is kept where weights are in 16 bits. The adapter's weights are in 32 bits already.", bytes_of(2, 20), bytes_of(2, 18)),
+            (
+                "The base is frozen: it has no gradient, and Adam remembers nothing of it.",
+                bytes_of(16, 16),
+                bytes_of(12, 16),
+                bytes_of(6, 16),
+                bytes_of(18, 16),
+                bytes_of(10, 16),
+            ),
+            (
+                "That is full tuning in mixed precision. Here the base is frozen, and there is "
+                "an adapter.",
+                bytes_of(16, 0),
+                bytes_of(18, 0),
+            ),
+            (
+                "The base takes 2 bytes a parameter: 16 bits, and no gradient, because it is "
+                "frozen.",
+                bytes_of(4, 16),
+            ),
+            (
+                "You counted bits for the base, 16 a parameter. Sixteen bits are 2 bytes.",
+                bytes_of(16, 128),
+            ),
+            (
+                "For the adapter count four things of 32 bits each: weight, gradient, m and v. "
+                "One is missing or too narrow.",
+                bytes_of(2, 12),
+            ),
+            (
+                "For the adapter count four things of 32 bits each: weight, gradient, m and v. "
+                "Two are missing or all are too narrow.",
+                bytes_of(2, 8),
+            ),
+            (
+                "The adapter trains in 32 bits, and so do its gradient and Adam's m and v: four "
+                "times 4 bytes. You gave it less for at least one of them.",
+                bytes_of(2, 6),
+                bytes_of(2, 10),
+                bytes_of(2, 14),
+            ),
+            (
+                "That is what is stored at the end. A run also holds the adapter's gradients "
+                "and Adam's m and v.",
+                bytes_of(2, 4),
+                bytes_of(2, 2),
+            ),
+            (
+                "A second copy of a weight is kept where weights are in 16 bits. The adapter's "
+                "weights are in 32 bits already.",
+                bytes_of(2, 20),
+                bytes_of(2, 18),
+            ),
             ("That is a base in 4 bits. This one is kept in 16.", bytes_of(0.5, 16)),
             ("That is a base in 8 bits. This one is kept in 16.", bytes_of(1, 16)),
             ("The frozen base still has to be in memory.", bytes_of(0, 16)),
@@ -40,13 +83,21 @@ def state_bytes(answer):
 
 
 def _search(table):
-    """{lr: (validation scores, test scores, facts kept), each one number or one for each seed} -> shuffled runs."""
+    """Shuffled runs from {lr: (validation scores, test scores, facts kept)}, a number or a
+    tuple."""
     runs = []
     for lr, columns in table.items():
         seeds = next((len(c) for c in columns if isinstance(c, tuple)), 3)
         for seed in range(seeds):
             values = [c[seed] if isinstance(c, tuple) else c for c in columns]
-            runs.append(dict(zip(("lr", "seed", "validation_score", "test_score", "facts_kept"), (lr, seed, *values))))
+            runs.append(
+                dict(
+                    zip(
+                        ("lr", "seed", "validation_score", "test_score", "facts_kept"),
+                        (lr, seed, *values),
+                    )
+                )
+            )
     return sorted(runs, key=lambda r: (r["seed"] * 7 % 3, -r["lr"]))
 
 
@@ -67,26 +118,47 @@ def _searches():
         "a slack of 0.1": (runs, 0.1),
         "a slack of 0.02": (runs, 0.02),
         "a search where the larger rate keeps more": (
-            _search({1e-4: (0.95, 0.9, 0.6), 1e-3: (0.96, 0.9, 0.9)}), 0.05),
+            _search({1e-4: (0.95, 0.9, 0.6), 1e-3: (0.96, 0.9, 0.9)}),
+            0.05,
+        ),
         "a search where one seed of a rate forgets much": (
-            _search({1e-4: (0.9, 0.9, (0.5, 0.9, 0.9)), 1e-3: (0.9, 0.9, 0.7)}), 0.05),
+            _search({1e-4: (0.9, 0.9, (0.5, 0.9, 0.9)), 1e-3: (0.9, 0.9, 0.7)}),
+            0.05,
+        ),
         "a search where one seed of a rate forgets everything": (
-            _search({1e-4: (0.9, 0.9, (0.9, 0.0, 0.9)), 1e-3: (0.9, 0.9, 0.8)}), 0.05),
-        "a search with low scores": (
-            _search({1e-4: (0.42, 0.4, 0.9), 1e-3: (0.5, 0.5, 0.5)}), 0.1),
+            _search({1e-4: (0.9, 0.9, (0.9, 0.0, 0.9)), 1e-3: (0.9, 0.9, 0.8)}),
+            0.05,
+        ),
+        "a search with low scores": (_search({1e-4: (0.42, 0.4, 0.9), 1e-3: (0.5, 0.5, 0.5)}), 0.1),
         "a search where a rate lies exactly the slack below the best": (
-            _search({1e-4: (0.5, 0.5, 0.9), 1e-3: (0.75, 0.7, 0.4)}), 0.25),
+            _search({1e-4: (0.5, 0.5, 0.9), 1e-3: (0.75, 0.7, 0.4)}),
+            0.25,
+        ),
         "a search where the rates have different numbers of seeds": (
-            _search({1e-4: ((0.9,) * 5, 0.9, (0.5,) * 5), 1e-3: ((0.88,) * 2, 0.9, (0.8,) * 2)}), 0.05),
+            _search({1e-4: ((0.9,) * 5, 0.9, (0.5,) * 5), 1e-3: ((0.88,) * 2, 0.9, (0.8,) * 2)}),
+            0.05,
+        ),
         "a search where a rate just reaches the slack in its best seed": (
-            _search({1e-4: ((0.7, 0.88, 0.7), 0.8, 0.9), 1e-3: (0.9, 0.9, 0.5)}), 0.05),
+            _search({1e-4: ((0.7, 0.88, 0.7), 0.8, 0.9), 1e-3: (0.9, 0.9, 0.5)}),
+            0.05,
+        ),
         "a search where one seed of a rate learned less": (
-            _search({1e-4: ((0.7, 0.9, 0.9), 0.8, 0.9), 1e-3: (0.85, 0.9, 0.5)}), 0.1),
+            _search({1e-4: ((0.7, 0.9, 0.9), 0.8, 0.9), 1e-3: (0.85, 0.9, 0.5)}),
+            0.1,
+        ),
         "a slack of 0, where the best rate itself must remain": (runs, 0.0),
-    }  # fmt: skip
+    }
 
 
-def _rule(score="validation_score", how=statistics.fmean, kept=statistics.fmean, floor=None, strict=False, ignore=False, pick=None):
+def _rule(
+    score="validation_score",
+    how=statistics.fmean,
+    kept=statistics.fmean,
+    floor=None,
+    strict=False,
+    ignore=False,
+    pick=None,
+):
     """The rule of the exercise, or a mistake in it."""
 
     def choose(runs, slack):
@@ -94,8 +166,14 @@ def _rule(score="validation_score", how=statistics.fmean, kept=statistics.fmean,
             return sum_up([r[column] for r in runs if r["lr"] == lr])
 
         rates = sorted({r["lr"] for r in runs})
-        least = (floor or (lambda best, slack: best - slack))(max(of(lr, score, how) for lr in rates), slack)
-        enough = [lr for lr in rates if of(lr, score, how) > least or (of(lr, score, how) == least and not strict) or ignore]
+        least = (floor or (lambda best, slack: best - slack))(
+            max(of(lr, score, how) for lr in rates), slack
+        )
+        enough = [
+            lr
+            for lr in rates
+            if of(lr, score, how) > least or (of(lr, score, how) == least and not strict) or ignore
+        ]
         return pick(enough) if pick else max(enough, key=lambda lr: of(lr, "facts_kept", kept))
 
     return choose
@@ -122,28 +200,100 @@ def choose_rate(answer):
         _rule(),
         _searches(),
         [
-            ("You chose the rate that keeps most, whatever it has learned. First the score, then the facts.", _rule(ignore=True)),
-            ("You looked at the test score. A choice that looks at test rows spoils them as a test.", _rule("test_score")),
-            ("Single runs decide in your code. Take the mean over the seeds for every rate first, for scores and for facts.", _of_single_runs, _rule(how=max), _rule(how=max, kept=max), lambda runs, slack: _rule()([r for r in runs if r["seed"] == 0], slack)),
-            ("You took the highest facts kept among a rate's seeds. Take the mean.", _rule(kept=max)),
-            ("You took the lowest facts kept among a rate's seeds. Take the mean.", _rule(kept=min)),
-            ("You took the median of the facts kept. The mean also sees the seed that forgot.", _rule(kept=median)),
-            ("You took the median of the scores. The task speaks of the mean.", _rule(how=median), _rule(how=median, kept=median)),
-            ("You took the lowest score among a rate's seeds. Take the mean.", _rule(how=min), _rule(how=min, kept=min)),
-            ("You added scores or facts up, so a rate with more seeds counts for more. Take the mean.", _rule(how=sum), _rule(kept=sum), _rule(how=sum, kept=sum)),
-            ("That is the rate with the best score. Within the slack another may keep more.", lambda runs, slack: _rule()(runs, 0.0), _best_score, lambda runs, slack: _best_score(runs[::-1], slack), lambda runs, slack: _best_score(sorted(runs, key=lambda r: r["lr"]), slack)),
-            ("You took the smallest rate within the slack. It often keeps most, but not always: read `facts_kept`.", _rule(pick=min)),
+            (
+                "You chose the rate that keeps most, whatever it has learned. First the score, "
+                "then the facts.",
+                _rule(ignore=True),
+            ),
+            (
+                "You looked at the test score. A choice that looks at test rows spoils them as "
+                "a test.",
+                _rule("test_score"),
+            ),
+            (
+                "Single runs decide in your code. Take the mean over the seeds for every rate "
+                "first, for scores and for facts.",
+                _of_single_runs,
+                _rule(how=max),
+                _rule(how=max, kept=max),
+                lambda runs, slack: _rule()([r for r in runs if r["seed"] == 0], slack),
+            ),
+            (
+                "You took the highest facts kept among a rate's seeds. Take the mean.",
+                _rule(kept=max),
+            ),
+            (
+                "You took the lowest facts kept among a rate's seeds. Take the mean.",
+                _rule(kept=min),
+            ),
+            (
+                "You took the median of the facts kept. The mean also sees the seed that forgot.",
+                _rule(kept=median),
+            ),
+            (
+                "You took the median of the scores. The task speaks of the mean.",
+                _rule(how=median),
+                _rule(how=median, kept=median),
+            ),
+            (
+                "You took the lowest score among a rate's seeds. Take the mean.",
+                _rule(how=min),
+                _rule(how=min, kept=min),
+            ),
+            (
+                "You added scores or facts up, so a rate with more seeds counts for more. Take "
+                "the mean.",
+                _rule(how=sum),
+                _rule(kept=sum),
+                _rule(how=sum, kept=sum),
+            ),
+            (
+                "That is the rate with the best score. Within the slack another may keep more.",
+                lambda runs, slack: _rule()(runs, 0.0),
+                _best_score,
+                lambda runs, slack: _best_score(runs[::-1], slack),
+                lambda runs, slack: _best_score(sorted(runs, key=lambda r: r["lr"]), slack),
+            ),
+            (
+                "You took the smallest rate within the slack. It often keeps most, but not "
+                "always: read `facts_kept`.",
+                _rule(pick=min),
+            ),
             ("You took the largest rate within the slack. Read `facts_kept`.", _rule(pick=max)),
-            ("Your slack is a share of the best score. The task subtracts it: best - slack.", _rule(floor=lambda best, slack: best * (1 - slack))),
-            ("The best mean of all rates sets the bar, not the best single run.", lambda runs, slack: _rule(floor=lambda best, s: max(r["validation_score"] for r in runs) - s)(runs, slack)),
-            ("You left out a rate that lies exactly `slack` below the best; \"at most slack below\" includes it.", lambda runs, slack: _rule(strict=bool(slack))(runs, slack)),
-            ("A slack of 0.03 is written into your code. Use the argument.", lambda runs, slack: _rule()(runs, 0.03)),
-            ("You chose the rate that keeps least. The most facts kept wins.", lambda runs, slack: _rule(kept=lambda v: -mean(v))(runs, slack)),
+            (
+                "Your slack is a share of the best score. The task subtracts it: best - slack.",
+                _rule(floor=lambda best, slack: best * (1 - slack)),
+            ),
+            (
+                "The best mean of all rates sets the bar, not the best single run.",
+                lambda runs, slack: _rule(
+                    floor=lambda best, s: max(r["validation_score"] for r in runs) - s
+                )(runs, slack),
+            ),
+            (
+                'You left out a rate that lies exactly `slack` below the best; "at most slack '
+                'below" includes it.',
+                lambda runs, slack: _rule(strict=bool(slack))(runs, slack),
+            ),
+            (
+                "A slack of 0.03 is written into your code. Use the argument.",
+                lambda runs, slack: _rule()(runs, 0.03),
+            ),
+            (
+                "You chose the rate that keeps least. The most facts kept wins.",
+                lambda runs, slack: _rule(kept=lambda v: -mean(v))(runs, slack),
+            ),
         ],
         form="the learning rate, one number",
-        advice="Means over the seeds first; then the rates within the slack; of these, the one that keeps most.",
+        advice=(
+            "Means over the seeds first; then the rates within the slack; of these, the one that "
+            "keeps most."
+        ),
     )
-    return "Apply it to the sweep of this lesson and compare with the rates that the rule without forgetting chose."
+    return (
+        "Apply it to the sweep of this lesson and compare with the rates that the rule without "
+        "forgetting chose."
+    )
 
 
 class Attention(nn.Module):
@@ -154,11 +304,15 @@ class Attention(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A small encoder; `deep` gives it a classifier of two layers and a body layer with "classifier" in its name."""
+    """A small encoder; `deep` gives it a deeper classifier and a body layer named like one."""
 
     def __init__(self, deep=False):
         super().__init__()
-        self.embeddings, self.attention, self.norm = nn.Embedding(11, 8), Attention(), nn.LayerNorm(8)
+        self.embeddings, self.attention, self.norm = (
+            nn.Embedding(11, 8),
+            Attention(),
+            nn.LayerNorm(8),
+        )
         self.dense, self.classifier = nn.Linear(8, 8), nn.Linear(8, 2)
         if deep:
             self.pre_classifier = nn.Linear(8, 8)  # as DistilBERT has one
@@ -188,23 +342,63 @@ def bitfit(answer):
         missing = sorted(n for n in values if _has_to_train(n) and n not in train)
         table = "attention.relative_attention_bias.weight"
         if not train:
-            raise Hint("Nothing trains now." + ("" if before else " This time the model came frozen: set requires_grad to True where it should be."))
+            raise Hint(
+                "Nothing trains now."
+                + (
+                    ""
+                    if before
+                    else (
+                        " This time the model came frozen: set requires_grad to True where it "
+                        "should be."
+                    )
+                )
+            )
         if extra == [table]:
-            raise Hint(f"{table} trains: an embedding table with the word bias in its name. Look at the last part of the name only.")
+            raise Hint(
+                f"{table} trains: an embedding table with the word bias in its name. Look at "
+                f"the last part of the name only."
+            )
         if extra and all(n.startswith("pre_classifier") for n in extra):
-            raise Hint(f"{', '.join(extra)} trains. That layer is part of the body, although its name contains the word classifier.")
+            raise Hint(
+                f"{', '.join(extra)} trains. That layer is part of the body, although its name "
+                f"contains the word classifier."
+            )
         if extra == ["norm.weight"]:
-            raise Hint("norm.weight trains. It has one dimension, as a bias has, but it is a weight: go by the name.")
+            raise Hint(
+                "norm.weight trains. It has one dimension, as a bias has, but it is a weight: "
+                "go by the name."
+            )
         if before and len(extra) > 3 and not missing:
-            raise Hint(f"{len(extra)} weights of the body still train, such as {extra[0]}. What was trainable before has to be frozen first.")
+            raise Hint(
+                f"{len(extra)} weights of the body still train, such as {extra[0]}. What was "
+                f"trainable before has to be frozen first."
+            )
         if extra:
             raise Hint(f"These should not train: {', '.join(extra)}.")
-        if set(missing) == {n for n in values if n.startswith("classifier") and n.endswith("weight")}:
+        if set(missing) == {
+            n for n in values if n.startswith("classifier") and n.endswith("weight")
+        }:
             raise Hint("The classifier is new: its weight has to train too, not just its bias.")
         if missing == ["norm.bias"]:
             raise Hint("The norm has a bias as well; every bias of the model trains.")
-        if all(n.endswith("bias") and not n.startswith("classifier") for n in missing) and len(missing) > 2:
-            raise Hint("No bias of the body trains." + ("" if before else " This time the model came frozen: set requires_grad to True where it should be."))
+        if (
+            all(n.endswith("bias") and not n.startswith("classifier") for n in missing)
+            and len(missing) > 2
+        ):
+            raise Hint(
+                "No bias of the body trains."
+                + (
+                    ""
+                    if before
+                    else (
+                        " This time the model came frozen: set requires_grad to True where it "
+                        "should be."
+                    )
+                )
+            )
         if missing:
-            raise Hint(f"These should train and do not: {', '.join(missing)}." + ("" if before else " This time the model came frozen."))
+            raise Hint(
+                f"These should train and do not: {', '.join(missing)}."
+                + ("" if before else " This time the model came frozen.")
+            )
     return "Nothing was added to the body."

@@ -25,11 +25,17 @@ def pairs_from_ratings(answer):
             got = [dict(zip(keys, row)) for row in zip(*(got[key] for key in keys))]
         got = sequence(got, form="a list of dicts, each with prompt, chosen and rejected")
         if any(not isinstance(r, dict) or set(r) != set(keys) for r in got):
-            raise Hint("Give a list of dicts, each with prompt, chosen and rejected, and nothing else.")
+            raise Hint(
+                "Give a list of dicts, each with prompt, chosen and rejected, and nothing else."
+            )
         scores = dict(rated)
         texts = [r[key] for r in got for key in keys]
-        if any(not isinstance(t, str) for t in texts) or any(r["chosen"] not in scores or r["rejected"] not in scores for r in got):
-            raise Hint("The answers of a pair must be the texts that you were given, not their ratings.")
+        if any(not isinstance(t, str) for t in texts) or any(
+            r["chosen"] not in scores or r["rejected"] not in scores for r in got
+        ):
+            raise Hint(
+                "The answers of a pair must be the texts that you were given, not their ratings."
+            )
         if any(r["prompt"] != prompt for r in got):
             raise Hint("The prompt of each pair is the prompt that you were given.")
         found = [(r["chosen"], r["rejected"]) for r in got]
@@ -46,7 +52,8 @@ def pairs_from_ratings(answer):
             better, worse = missing[0]
             start = "" if place == 0 else "Right for the first question, wrong for another. "
             raise Hint(
-                f"{start}The answers {show(rated)} make {len(wanted)} pairs; you gave {len(found)}. "
+                f"{start}The answers {show(rated)} make {len(wanted)} pairs; you gave "
+                f"{len(found)}. "
                 f"Compare every two: {better!r} is better than {worse!r}."
             )
     return "A question with one answer, as Alpaca has it, makes no pair at all."
@@ -57,7 +64,7 @@ def _sigma(x):
 
 
 def _gradient(sign=(-1, 1), slope=lambda m, beta: beta * _sigma(-m), margin=None):
-    """The two derivatives, or a mistake: `slope` from the scaled margin, `margin` from c, r, rc, rr."""
+    """The derivatives: `slope` from the scaled margin and beta, `margin` from c, r, rc, rr."""
 
     def of(c, r, rc, rr, beta):
         m = (margin or (lambda c, r, rc, rr: (c - rc) - (r - rr)))(c, r, rc, rr)
@@ -73,7 +80,11 @@ def gradient(answer):
         raise Hint("The task is without autograd: write the derivative down, by the chain rule.")
 
     patches = ("torch.Tensor.backward", "torch.autograd.backward", "torch.autograd.grad")
-    with mock.patch(patches[0], refuse), mock.patch(patches[1], refuse), mock.patch(patches[2], refuse):
+    with (
+        mock.patch(patches[0], refuse),
+        mock.patch(patches[1], refuse),
+        mock.patch(patches[2], refuse),
+    ):
         _judge_gradient(answer)
     return "Equal and opposite: the loss pulls the two apart and does not care where both go."
 
@@ -90,27 +101,75 @@ def _judge_gradient(answer):
             (-8.0, -8.0, -8.0, -8.0, 0.1),
         ],
         [
-            ("The signs are the wrong way round: a more probable chosen answer makes the loss smaller.", _gradient((1, -1))),
-            ("Both have the same sign. What does the rejected one's log-probability do to the margin?", _gradient((-1, -1)), _gradient((1, 1))),
-            ("Almost: the margin is scaled by beta, so its derivative has a factor beta.", _gradient(slope=lambda m, beta: _sigma(-m))),
-            ("You took sigma of the margin. The derivative of -log sigma(m) is -sigma(-m): a pair that is right already should push little.", _gradient(slope=lambda m, beta: beta * _sigma(m))),
-            ("The reference is missing: the margin is one of log-ratios to the reference.", _gradient(margin=lambda c, r, rc, rr: c - r)),
-            ("Your margin is that of the reference alone. It is one of the policy's log-ratios to it.", _gradient(margin=lambda c, r, rc, rr: rc - rr)),
-            ("The reference has the wrong sign in your margin: it is taken off.", _gradient(margin=lambda c, r, rc, rr: (c + rc) - (r + rr))),
-            ("The margin is the chosen log-ratio minus the rejected one; you added them.", _gradient(margin=lambda c, r, rc, rr: (c - rc) + (r - rr))),
-            ("Beta stands inside sigma too: it is part of the margin.", _gradient(slope=lambda m, beta: beta * _sigma(-m / beta))),
-            ("That would push every pair alike. Differentiate -log sigma as well.", _gradient(slope=lambda m, beta: beta)),
+            (
+                "The signs are the wrong way round: a more probable chosen answer makes the "
+                "loss smaller.",
+                _gradient((1, -1)),
+            ),
+            (
+                "Both have the same sign. What does the rejected one's log-probability do to "
+                "the margin?",
+                _gradient((-1, -1)),
+                _gradient((1, 1)),
+            ),
+            (
+                "Almost: the margin is scaled by beta, so its derivative has a factor beta.",
+                _gradient(slope=lambda m, beta: _sigma(-m)),
+            ),
+            (
+                "You took sigma of the margin. The derivative of -log sigma(m) is -sigma(-m): a "
+                "pair that is right already should push little.",
+                _gradient(slope=lambda m, beta: beta * _sigma(m)),
+            ),
+            (
+                "The reference is missing: the margin is one of log-ratios to the reference.",
+                _gradient(margin=lambda c, r, rc, rr: c - r),
+            ),
+            (
+                "Your margin is that of the reference alone. It is one of the policy's "
+                "log-ratios to it.",
+                _gradient(margin=lambda c, r, rc, rr: rc - rr),
+            ),
+            (
+                "The reference has the wrong sign in your margin: it is taken off.",
+                _gradient(margin=lambda c, r, rc, rr: (c + rc) - (r + rr)),
+            ),
+            (
+                "The margin is the chosen log-ratio minus the rejected one; you added them.",
+                _gradient(margin=lambda c, r, rc, rr: (c - rc) + (r - rr)),
+            ),
+            (
+                "Beta stands inside sigma too: it is part of the margin.",
+                _gradient(slope=lambda m, beta: beta * _sigma(-m / beta)),
+            ),
+            (
+                "That would push every pair alike. Differentiate -log sigma as well.",
+                _gradient(slope=lambda m, beta: beta),
+            ),
             ("The rejected answer's log-probability is in the margin too.", _gradient((-1, 0))),
             ("The chosen answer's log-probability is in the margin too.", _gradient((0, 1))),
-            ("That is the derivative of sigma; the loss has a logarithm around it.", _gradient(slope=lambda m, beta: beta * _sigma(m) * _sigma(-m)), _gradient((1, -1), slope=lambda m, beta: beta * _sigma(m) * _sigma(-m))),
-            ("That is the loss, not its derivatives.", _gradient((1, 1), slope=lambda m, beta: -math.log(_sigma(m)))),
-            ("Beta came in twice. The margin has it once.", _gradient(slope=lambda m, beta: beta**2 * _sigma(-m))),
-            ("You divided by beta. The margin is multiplied by it.", _gradient(slope=lambda m, beta: _sigma(-m) / beta)),
+            (
+                "That is the derivative of sigma; the loss has a logarithm around it.",
+                _gradient(slope=lambda m, beta: beta * _sigma(m) * _sigma(-m)),
+                _gradient((1, -1), slope=lambda m, beta: beta * _sigma(m) * _sigma(-m)),
+            ),
+            (
+                "That is the loss, not its derivatives.",
+                _gradient((1, 1), slope=lambda m, beta: -math.log(_sigma(m))),
+            ),
+            (
+                "Beta came in twice. The margin has it once.",
+                _gradient(slope=lambda m, beta: beta**2 * _sigma(-m)),
+            ),
+            (
+                "You divided by beta. The margin is multiplied by it.",
+                _gradient(slope=lambda m, beta: _sigma(-m) / beta),
+            ),
         ],
         form="two numbers, the derivatives by chosen and by rejected",
         names=("chosen", "rejected"),
         advice="Write the loss as -log sigma(m), then apply the chain rule.",
-    )  # fmt: skip
+    )
 
 
 RUNS = {
@@ -126,10 +185,18 @@ RUNS = {
     "healthy, with a high accuracy": (0.6931, 0.98, 2.0, -15.0),
 }
 WHY = {
-    "healthy": "The chosen answers stayed about where they were and the rejected ones fell: nothing is wrong there.",
-    "degenerate": "The accuracy is high, but look at the chosen answers: tens of nats below the reference they are hardly ever said.",
-    "wrong reference": "Before the first step policy and reference should be one model. What is the loss then?",
-    "swapped": "The loss starts right and the rejected answers rose. Where do such pairs come from?",
+    "healthy": (
+        "The chosen answers stayed about where they were and the rejected ones fell: nothing is "
+        "wrong there."
+    ),
+    "degenerate": (
+        "The accuracy is high, but look at the chosen answers: tens of nats below the reference "
+        "they are hardly ever said."
+    ),
+    "wrong reference": "Before the first step policy and reference should be one model. "
+    "What is the loss then?",
+    "swapped": "The loss starts right and the rejected answers rose. "
+    "Where do such pairs come from?",
 }
 
 
@@ -144,12 +211,17 @@ def diagnose(answer):
             raise Hint(f"Give one of {', '.join(map(repr, names))}; you gave {show(got)}.")
         given.append((name, run, got))
     if len({got for *_, got in given}) == 1:
-        raise Hint(f"You call all of {len(given)} different runs {given[0][2]!r}. Look at the four numbers.")
+        raise Hint(
+            f"You call all of {len(given)} different runs {given[0][2]!r}. Look at the four "
+            f"numbers."
+        )
     for name, run, got in given:
         if got != name:
             values = ", ".join(
                 f"{word} {value:g}"
-                for word, value in zip(("first loss", "accuracy", "chosen change", "rejected change"), run)
+                for word, value in zip(
+                    ("first loss", "accuracy", "chosen change", "rejected change"), run
+                )
             )
             why = WHY[name]
             if (name, got) == ("healthy", "wrong reference"):

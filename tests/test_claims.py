@@ -1,4 +1,5 @@
-"""The ledger of claims: complete, sourced, its numbers recomputed, and every claim shown where it belongs."""
+"""The ledger of claims: complete, sourced, its numbers recomputed, and every claim shown where it
+belongs."""
 
 import math
 import re
@@ -26,19 +27,22 @@ NOTHING = {"", "todo", "tbd", "none", "nan", "see above", "as said", "n/a"}
 
 
 def problems(notebooks):
-    """What is wrong with the claims that the notebooks of a folder show; an empty list is as it should be."""
+    """What is wrong with the claims that the notebooks of a folder show; an empty list is as it
+    should be."""
     found = []
     for path in sorted(notebooks.glob("[0-9][0-9]_*.ipynb")):
         number, shown = int(path.name[:2]), shown_in(path)
         for id, c in load().items():
             if c.lesson[0] == number and id not in shown:
                 found.append(
-                    f"{path.name} must show claim {id} ({c.quote}): add card({id}, …) and run the cell"
+                    f"{path.name} must show claim {id} ({c.quote}): add card({id}, …) and run "
+                    f"the cell"
                 )
         for id, measured in shown.items():
             if id not in load() or number not in load()[id].lesson:
                 found.append(
-                    f"{path.name} shows claim {id}, which data/claims.yml does not give to lesson {number}"
+                    f"{path.name} shows claim {id}, which data/claims.yml does not give to "
+                    f"lesson {number}"
                 )
             empty = not re.search(r"\w", measured) or measured.strip(" .…").lower() in NOTHING
             if empty or re.search(r"\bnan\b", measured):
@@ -84,7 +88,10 @@ def test_the_ledger_is_complete():
 @pytest.mark.parametrize("c", load().values(), ids=lambda c: str(c.id))
 def test_every_source_can_be_looked_up(c):
     for source in c.source.split("; "):
-        place = r"( (abstract|§\d+(\.\d+)*|Table \d+|Tables \d+–\d+|Figure \d+|footnote \d+)( and Table \d+)?)?"
+        place = (
+            r"( (abstract|§\d+(\.\d+)*|Table \d+|Tables \d+–\d+|Figure \d+|footnote \d+)( and "
+            r"Table \d+)?)?"
+        )
         assert source in DOCUMENTS or re.fullmatch(r"arXiv \d{4}\.\d{5}" + place, source), source
 
 
@@ -148,7 +155,8 @@ def test_a_faulty_ledger_is_refused_with_the_place_to_mend(tmp_path, text, words
 def test_a_card_says_what_the_literature_and_what_this_base_show_in_96_columns():
     text = repr(card(44, "1.31 times as fast on this GPU", note="One run."))
     assert text.startswith(
-        'claim       44\nsaid        Unsloth is "almost twice as fast"\nliterature  imprecise. For Mistral'
+        'claim       44\nsaid        Unsloth is "almost twice as fast"\nliterature  imprecise. '
+        "For Mistral"
     )
     assert [line.split()[0] for line in text.splitlines() if line[0] != " "] == [
         "claim",
@@ -275,7 +283,8 @@ def lora(rank, matrices=MISTRAL, layers=32):
 
 
 def base(vocabulary):
-    """(block weights, all parameters) of Mistral-7B: its matrices, two norms a layer, embeddings, head, last norm."""
+    """(block weights, all parameters) of Mistral-7B: its matrices, two norms a layer, embeddings,
+    head, last norm."""
     blocks = 32 * sum(a * b for a, b in MISTRAL.values())
     return blocks, blocks + 32 * 2 * 4096 + 2 * vocabulary * 4096 + 4096
 
@@ -377,7 +386,8 @@ def test_claims_22_and_44_divide():
     says(22, "1.2 TB fell to 350 GB", f"{1200 / 350:.2f} times")
     says(
         44,
-        f"942 s is {1599 / 942:.2f} times as fast as plain 1,599 s and {1468 / 942:.2f} times as fast as 1,468 s",
+        f"942 s is {1599 / 942:.2f} times as fast as plain 1,599 s and {1468 / 942:.2f} times "
+        f"as fast as 1,468 s",
     )
 
 

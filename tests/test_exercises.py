@@ -1,5 +1,6 @@
-"""Every exercise: its solution passes in every reasonable type, its stub and a forgotten `return` are told so, and
-every listed mistake gets its own true hint. exercises/solutions/lesson_XX.py holds SOLUTIONS and MISTAKES."""
+"""Every exercise: its solution passes in every reasonable type, its stub and a forgotten `return`
+are told so, and every listed mistake gets its own true hint. exercises/solutions/lesson_XX.py
+holds SOLUTIONS and MISTAKES."""
 
 import fractions
 import functools
@@ -41,7 +42,8 @@ def solutions(lesson, name):
 
 
 def mistakes(lesson, name):
-    """[(name, function, part of the hint)]; the older WRONG, pairs of source and hint, is read as well."""
+    """[(name, function, part of the hint)]; the older WRONG, pairs of source and hint, is read as
+    well."""
     if hasattr(SOLUTIONS[lesson], "MISTAKES"):
         listed = SOLUTIONS[lesson].MISTAKES.get(name, [])
         return [(label, function(wrong), part) for label, wrong, part in listed]
@@ -194,9 +196,34 @@ def test_an_error_is_reported_with_the_learners_line(lesson, name):
 
 @each_exercise
 def test_nothing_that_is_returned_makes_the_check_itself_fail(lesson, name):
-    odd = ["", "nonsense", [], (), {}, {1, 2}, True, 1j, object(), [None], [[1], [2, 3]], "ab",
-           float("nan"), torch.zeros(0), torch.zeros(2, 3, 4), np.array(["a"]), lambda: None, print,
-           {"a": 1}, torch.nn.Linear(2, 2), (1, 2), [1, 2, 3], -1, (None, None), ([], []), 10**400]  # fmt: skip
+    odd = [
+        "",
+        "nonsense",
+        [],
+        (),
+        {},
+        {1, 2},
+        True,
+        1j,
+        object(),
+        [None],
+        [[1], [2, 3]],
+        "ab",
+        float("nan"),
+        torch.zeros(0),
+        torch.zeros(2, 3, 4),
+        np.array(["a"]),
+        lambda: None,
+        print,
+        {"a": 1},
+        torch.nn.Linear(2, 2),
+        (1, 2),
+        [1, 2, 3],
+        -1,
+        (None, None),
+        ([], []),
+        10**400,
+    ]
     names = ", ".join(inspect.signature(solutions(lesson, name)[0]).parameters)
     for value in odd:
         answer = eval(f"lambda {names}: value", {"value": value})
@@ -217,7 +244,8 @@ def alike(a, b):
 
 @each_judged_alike
 def test_no_two_listed_mistakes_of_a_check_coincide(lesson, name, monkeypatch):
-    """Over all its cases each mistake of a check differs from what is right and from every other mistake."""
+    """Over all its cases each mistake of a check differs from what is right and from every other
+    mistake."""
     monkeypatch.setattr(checks, "audit", [])
     assert check(lesson, name).judge(solutions(lesson, name)[0])[0]
     for solution, cases, listed in checks.audit:
@@ -242,7 +270,8 @@ def test_no_two_listed_mistakes_of_a_check_coincide(lesson, name, monkeypatch):
 
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_notebook_calls_every_check_with_an_untouched_stub(lesson):
-    """Each check is called in one exercise cell of its notebook, and that cell's stored output asks for the work."""
+    """Each check is called in one exercise cell of its notebook, and that cell's stored output
+    asks for the work."""
     number = lesson.removeprefix("lesson_")
     paths = list(pathlib.Path(ROOT / "notebooks").glob(f"{number}_*.ipynb"))
     if not paths:

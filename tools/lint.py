@@ -24,7 +24,6 @@ from tools.pages import (
     tags,
 )
 from utils import ROOT
-from utils.colab import SETUP_CELL
 
 UNCOMPARED = ROOT / "tests" / "uncompared_cells.yml"
 WIDE_CELLS = ROOT / "tests" / "wide_cells.yml"
@@ -57,7 +56,9 @@ def prose(markdown):
 
 
 def words(markdown):
-    """Number of words a reader reads at once; tables, code, formulas and folded answers not counted."""
+    """Number of words a reader reads at once; tables, code, formulas and folded answers not
+    counted.
+    """
     markdown = re.sub(r"(?s)</summary>.*?</details>", " ", markdown)
     return len(re.findall(r"[^\W_][\w'’.,-]*", prose(markdown)))
 
@@ -170,7 +171,7 @@ def made_by_tools(notebook, filename, repo):
             f"the badges do not lead to {repo}, notebooks/{filename}; run `python -m tools.badges`"
         )
     for cell in notebook.cells:
-        if "setup" in tags(cell) and cell.source != SETUP_CELL.format(repository=repo):
+        if "setup" in tags(cell) and cell.source != badges.setup_cell(repo):
             yield (
                 "the set-up cell differs from utils.colab.SETUP_CELL; run `python -m tools.badges`"
             )

@@ -50,33 +50,90 @@ def find(number):
     return found
 
 
+def usable_cores(quota=pathlib.Path("/sys/fs/cgroup/cpu.max")):
+    """Cores that this process may use: those it is bound to, or fewer by a container's quota."""
+    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+    cores = len(allowed)
+    if quota.exists():
+        most, _, period = quota.read_text(encoding="utf-8").partition(" ")
+        if most.isdigit():
+            cores = min(cores, max(1, int(most) // int(period)))
+    return cores
+
+
+def threads(base=None):
+    """How many threads a lesson computes with, unless OMP_NUM_THREADS is set.
+
+    One for the pocket bases: a second saves a third of the time on an idle machine and costs ten
+    times as much on a busy one. A larger base gets the cores there are.
+    """
+    base = base or os.environ.get("PEFT_COURSE_BASE") or "pocket"
+    return 1 if base.startswith("pocket") else usable_cores()
+
+
 def environment(closed=True):
-    """Variables for a kernel: no progress bars.
+    """Variables for a kernel: no progress bars, and threads that wait without using a core.
 
     If `closed`, as for outputs that are stored, also one thread and no network.
     """
-    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if closed else {}
+    count = "1" if closed else os.environ.get("OMP_NUM_THREADS") or str(threads())
     paths = [str(ROOT / "tests" / "closed_network")] if closed else []
     paths += [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
     return {
+        "OMP_WAIT_POLICY": "PASSIVE",
         **os.environ,
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
         "PEFT_COURSE_QUIET": "1",
-        **threads,
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
     }
 
 
-def execute(notebook, folder, closed=True, timeout=1800):
+def section(notebook, cell):
+    """The last heading above a cell, without its #."""
+    heading = ""
+    for other in notebook.cells:
+        if other is cell:
+            break
+        if other.cell_type == "markdown":
+            found = re.findall(r"^#{1,6} (.+)$", other.source, re.MULTILINE)
+            heading = found[-1].strip() if found else heading
+    return heading
+
+
+class Stopped(Problem):
+    """A lesson that did not run to its end; `where` says at which cell, in a sentence."""
+
+    def __init__(self, where, details=""):
+        super().__init__(f"{where}\n{details}".rstrip())
+        self.where = where
+
+
+def execute(notebook, folder, closed=True, timeout=1800, at_cell=None):
     """Run all cells in a fresh kernel with `folder` as its working folder; (seconds, peak MiB).
 
-    Outputs are stored in place. An error in a cell not tagged raises-exception is a Problem with
-    the cell's number, its first line and the error.
+    Outputs are stored in place. `at_cell(cell)` is called before each code cell. An error in a cell
+    not tagged raises-exception is `Stopped` with the cell's number, its section and the error.
     """
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     probe = nbformat.v4.new_code_cell(PEAK)
     notebook.cells.append(probe)
+    code = [c for c in notebook.cells if c.cell_type == "code"]
+    at = {"cell": code[0]}
+
+    def started(cell, cell_index):
+        if cell.cell_type != "code":
+            return
+        at["cell"] = cell
+        if at_cell and cell is not probe:
+            at_cell(cell)
+
+    def where():
+        position = next(i for i, c in enumerate(code) if c is at["cell"])
+        return f"code cell {position}", f"section “{section(notebook, at['cell'])}”"
+
     client = NotebookClient(
         notebook,
         timeout=timeout,
@@ -85,19 +142,20 @@ def execute(notebook, folder, closed=True, timeout=1800):
         record_timing=False,
         extra_arguments=["--log-level=40"],
         resources={"metadata": {"path": str(folder)}},
+        on_cell_start=started,
     )
     began = time.perf_counter()
     try:
         client.execute(env=environment(closed))
     except CellExecutionError as error:
-        index = next(
-            i
-            for i, c in enumerate(c for c in notebook.cells if c.cell_type == "code")
-            if any(o.output_type == "error" for o in c.outputs)
-            and "raises-exception" not in c.metadata.get("tags", [])
-        )
-        raise Problem(
-            f"code cell {index} raised {error.ename}: {error.evalue}\n{str(error).strip()[-3000:]}"
+        cell, place = where()
+        raise Stopped(
+            f"{cell} raised {error.ename}: {error.evalue} ({place})", str(error).strip()[-3000:]
+        ) from None
+    except (DeadKernelError, KeyboardInterrupt):
+        cell, place = where()
+        raise Stopped(
+            f"{cell} was cut off ({place}): the run was interrupted, or memory ran out"
         ) from None
     finally:
         notebook.cells.remove(probe)
@@ -172,17 +230,55 @@ def execute_in_place(number):
     print(f"{path.name}: {seconds:.1f} s, peak {peak} MiB")
 
 
+def progress(notebook, began):
+    """A function for `execute` that prints each section as it is reached, and the seconds."""
+    code = [c for c in notebook.cells if c.cell_type == "code"]
+    seen = {None}
+
+    def at_cell(cell):
+        heading = section(notebook, cell)
+        if heading not in seen:
+            seen.add(heading)
+            position = next(i for i, c in enumerate(code) if c is cell)
+            seconds = time.perf_counter() - began
+            print(f"{seconds:6.0f} s  cell {position + 1:2} of {len(code)}  {heading}", flush=True)
+
+    return at_cell
+
+
 def run_copy(number, to):
-    """Run a lesson with the network as it is, into another folder; the notebook is not touched."""
+    """Run a lesson with the network as it is, into another folder; the notebook is not touched.
+
+    A lesson that stops says so on its last line and in its copy's last cell.
+    """
+    if not number:
+        raise Problem("Which lesson? For example: make run LESSON=05")
     path, to = find(number), pathlib.Path(to)
     notebook = nbformat.read(path, 4)
     print(f"running {path.relative_to(ROOT)}", flush=True)
     try:
-        seconds, peak = execute(notebook, path.parent, closed=False, timeout=None)
-    except Problem as problem:
-        save(notebook, to / path.name)
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         raise Problem(
-            f"{path.name}: {problem}\nThe copy, up to that cell: {to / path.name}"
+            f"Nothing can be written to {to} ({error.strerror}). Name another folder: "
+            f"python -m tools.notebooks run {path.name[:2]} --to FOLDER"
+        ) from None
+    try:
+        seconds, peak = execute(
+            notebook,
+            path.parent,
+            closed=False,
+            timeout=None,
+            at_cell=progress(notebook, time.perf_counter()),
+        )
+    except Stopped as stopped:
+        sentence = f"{path.name} stopped: {stopped.where}. The cells after it did not run."
+        notebook.cells.append(nbformat.v4.new_markdown_cell(f"**{sentence}**"))
+        save(notebook, to / path.name)
+        details = str(stopped).partition("\n")[2]
+        colourless = details if sys.stderr.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", details)
+        raise Problem(
+            f"{colourless}\n\n{sentence}\nThe copy, up to that cell: {to / path.name}".strip()
         ) from None
     save(notebook, to / path.name)
     print(f"done in {seconds:.1f} s, peak memory {peak} MiB. The executed copy: {to / path.name}")

@@ -1,25 +1,30 @@
-"""Exercises that check themselves: the stub and its check stand in one cell, and a wrong answer gets its own hint.
+"""Exercises that check themselves: the stub and its check stand in one cell, and a wrong answer
+gets its own hint.
 
-A new exercise takes a few lines in exercises/lesson_XX.py. A check gets the learner's function and raises `Hint`
-when it sees a mistake; what it returns is the praise:
+A new exercise takes a few lines in exercises/lesson_XX.py. A check gets the learner's function and
+raises `Hint` when it sees a mistake; what it returns is the praise:
 
     @exercise(1, "Give the trained share in percent.")
     def share(answer):
-        compare(answer, lambda trained, total: 100 * trained / total, [(50, 2000), (1, 3), (7, 7)], [
+        right = lambda trained, total: 100 * trained / total
+        compare(answer, right, [(50, 2000), (1, 3), (7, 7)], [
             ("That is the share as a fraction.", lambda trained, total: trained / total),
         ])
         return "The share is small, and that is the point."
 
-`compare` calls the learner's function on every case, reads the result whatever its type (Python, numpy or torch; a
-list, a tuple or an array), and compares it with the solution's. A listed mistake gets its hint only if it gives what
-the learner gave in **every** case, so a hint is never given for another mistake that happens to agree once. What
-matches no listed mistake is told the case, what came out, and what should have.
+`compare` calls the learner's function on every case, reads the result whatever its type (Python,
+numpy or torch; a list, a tuple or an array), and compares it with the solution's. A listed mistake
+gets its hint only if it gives what the learner gave in **every** case, so a hint is never given
+for another mistake that happens to agree once. What matches no listed mistake is told the case,
+what came out, and what should have.
 
-exercises/solutions/lesson_XX.py holds SOLUTIONS = {exercise: function} and MISTAKES = {exercise: [(name, function,
-part of the hint)]}, at least six each; tests/test_exercises.py finds both by themselves.
+exercises/solutions/lesson_XX.py holds SOLUTIONS = {exercise: function} and MISTAKES = {exercise:
+[(name, function, part of the hint)]}, at least six each; tests/test_exercises.py finds both by
+themselves.
 
-Where values cannot simply be compared (a model to change, a function to return), a check uses `call`, `number`,
-`sequence` and `tensor` and raises its own hints. Never call the learner's function but through `call`.
+Where values cannot simply be compared (a model to change, a function to return), a check uses
+`call`, `number`, `sequence` and `tensor` and raises its own hints. Never call the learner's
+function but through `call`.
 """
 
 import dis
@@ -51,7 +56,8 @@ class NotStarted(Exception):
 
 
 def exercise(number, todo):
-    """Decorator: makes a check print `passed`, a hint, or the task itself; `judge` gives the same as (passed, text)."""
+    """Decorator: makes a check print `passed`, a hint, or the task itself; `judge` gives the same
+    as (passed, text)."""
 
     def wrap(check):
         @functools.wraps(check)
@@ -86,15 +92,17 @@ def judge(check, answer, todo):
 def call(function, *arguments, changes=False):
     """The value of the learner's function for some arguments.
 
-    Raises NotStarted for an untouched stub, and Hint if a result is missing, if the function cannot take the
-    arguments, or if it changed one of them (allowed with `changes`, for exercises that ask for it). What the function
-    itself raises passes through; `judge` reports it with the learner's line.
+    Raises NotStarted for an untouched stub, and Hint if a result is missing, if the function
+    cannot take the arguments, or if it changed one of them (allowed with `changes`, for exercises
+    that ask for it). What the function itself raises passes through; `judge` reports it with the
+    learner's line.
     """
     if function is None or function is Ellipsis:
         raise NotStarted
     if not callable(function):
         raise Hint(
-            f"Hand over the function itself, its name without brackets. This is {describe(function)}."
+            f"Hand over the function itself, its name without brackets. This is "
+            f"{describe(function)}."
         )
     names = argument_names(function, arguments)
     before = copied(arguments)
@@ -105,7 +113,8 @@ def call(function, *arguments, changes=False):
     for name, was, now in zip(names, before, arguments):
         if not changes and not unchanged(was, now):
             raise Hint(
-                f"Your function changes `{name}`, which was handed to it (as `+=`, `append`, `sort` or a method "
+                f"Your function changes `{name}`, which was handed to it (as `+=`, `append`, "
+                f"`sort` or a method "
                 "ending in `_` do). The caller still needs it: make a new object instead."
             )
     if value is Ellipsis or isinstance(value, (tuple, list)) and any(v is Ellipsis for v in value):
@@ -135,7 +144,8 @@ def argument_names(function, arguments):
     except TypeError:
         raise Hint(
             f"Your function is called with {count(len(arguments), 'argument')}, and it takes "
-            f"{count(len(signature.parameters), 'argument')}. Keep the first line of the stub as it was."
+            f"{count(len(signature.parameters), 'argument')}. Keep the first line of the stub "
+            f"as it was."
         ) from None
     names = []
     for parameter in signature.parameters.values():
@@ -170,7 +180,8 @@ def blame(error):
 
 
 def number(value, form="one number"):
-    """A Python number from an int, a float, a numpy scalar, or an array or tensor of one element."""
+    """A Python number from an int, a float, a numpy scalar, or an array or tensor of one
+    element."""
     if isinstance(value, torch.Tensor | np.ndarray | np.generic):
         if (value.numel() if isinstance(value, torch.Tensor) else value.size) != 1:
             raise Hint(f"Give {form}; you gave {describe(value)}.")
@@ -181,7 +192,8 @@ def number(value, form="one number"):
 
 
 def sequence(value, length=None, names=(), form=None):
-    """A list of what a list, tuple, array, tensor, range or generator holds, or a dict with exactly the keys `names`."""
+    """A list of what a list, tuple, array, tensor, range or generator holds, or a dict with
+    exactly the keys `names`."""
     if form is None:
         form = f"{length} values" if length else "a list"
         form += f" ({', '.join(names)})" if names else ""
@@ -221,7 +233,8 @@ def plain(value):
 
 
 def read(value, like, form=None, names=()):
-    """`value` in the form of `like`: a number, a text, a tensor, a tuple of such, or a list of numbers."""
+    """`value` in the form of `like`: a number, a text, a tensor, a tuple of such, or a list of
+    numbers."""
     if value is Ellipsis:  # in a listed mistake: this part does not matter
         return value
     if isinstance(like, str):
@@ -260,7 +273,8 @@ def kind(like):
 
 
 def equal(a, b):
-    """Equal but for rounding: 1e-6 relative for numbers, 1e-4 for tensors; nan equals nan, and `...` equals anything."""
+    """Equal but for rounding: 1e-6 relative for numbers, 1e-4 for tensors; nan equals nan, and
+    `...` equals anything."""
     if a is Ellipsis or b is Ellipsis:
         return True
     if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
@@ -283,11 +297,15 @@ def equal(a, b):
 def compare(answer, solution, cases, mistakes=(), form=None, names=(), options=(), advice=""):
     """Hold the learner's function against the solution on every case; raise the Hint that fits.
 
-    cases      tuples of arguments, or {what is special about it: tuple of arguments}; the plain ones first
-    mistakes   [(hint, function, …)]: the hint is given if one of the functions agrees with the answer in every case.
-               A function may give `...` for a part of a pair that does not matter.
-    form       what is asked for, as in "one learning rate", said when something of another kind comes
-    names      the parts of a pair, as ("trained", "stored"); a dict with these keys is then accepted, too
+    cases      tuples of arguments, or {what is special about it: tuple of arguments}; the plain
+               ones first
+    mistakes   [(hint, function, …)]: the hint is given if one of the functions agrees with the
+               answer in every case. A function may give `...` for a part of a pair that does not
+               matter.
+    form       what is asked for, as in "one learning rate", said when something of another kind
+               comes
+    names      the parts of a pair, as ("trained", "stored"); a dict with these keys is then
+               accepted, too
     options    the texts among which the answer must be
     advice     a last sentence for answers that no listed mistake explains
     """
@@ -337,7 +355,8 @@ def compare(answer, solution, cases, mistakes=(), form=None, names=(), options=(
 
 
 def agrees(way, cases, got, right):
-    """Whether a listed mistake gives what the learner gave in every case, and not merely what is right."""
+    """Whether a listed mistake gives what the learner gave in every case, and not merely what is
+    right."""
     values = outcomes(way, cases, right)
     return (
         values is not None and all(map(equal, values, got)) and not all(map(equal, values, right))
@@ -356,7 +375,8 @@ def general(got, right):
     """Hints for the mistakes that any exercise may see."""
     if len(got) > 1 and all(equal(got[0], g) for g in got) and not equal(right[0], right[-1]):
         raise Hint(
-            f"Your function gives {show(got[0])} whatever it is given, in {len(got)} different cases. Use its arguments."
+            f"Your function gives {show(got[0])} whatever it is given, in {len(got)} different "
+            f"cases. Use its arguments."
         )
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in [*got, *right]):
         if any(all(g == round(r, d) for g, r in zip(got, right)) for d in range(1, 8)):
@@ -377,7 +397,10 @@ def difference(got, right, names=()):
         far = ~torch.isclose(got.double(), right.double(), rtol=1e-4, atol=1e-5)
         place = far.nonzero()[0].tolist()
         where = f" at {place}" if place else ""
-        return f"you gave {show(got[tuple(place)].item())}{where}; it should be {near(right[tuple(place)].item())}"
+        return (
+            f"you gave {show(got[tuple(place)].item())}{where}; it should be "
+            f"{near(right[tuple(place)].item())}"
+        )
     if isinstance(right, list) and len(got) != len(right):
         return f"you gave {count(len(got), 'number')}, {show(got)}; it should be {len(right)}"
     return f"you gave {show(got)}; it should be {near(right)}"
@@ -437,7 +460,8 @@ def count(n, noun):
 
 
 def copied(value):
-    """A copy of lists, tuples, dicts, arrays and tensors all the way down; other objects stay what they are."""
+    """A copy of lists, tuples, dicts, arrays and tensors all the way down; other objects stay what
+    they are."""
     if isinstance(value, torch.Tensor) and not isinstance(value, torch.nn.Parameter):
         return value.detach().clone().requires_grad_(value.requires_grad)
     if isinstance(value, np.ndarray):
@@ -450,7 +474,8 @@ def copied(value):
 
 
 def unchanged(was, now):
-    """Whether an argument is still what it was; objects that `copied` does not copy count as unchanged."""
+    """Whether an argument is still what it was; objects that `copied` does not copy count as
+    unchanged."""
     if isinstance(was, torch.Tensor):
         return was.shape == now.shape and torch.equal(was.nan_to_num(), now.nan_to_num())
     if isinstance(was, np.ndarray):

@@ -1,7 +1,7 @@
-"""The ledger of claims: what the article said, what the literature says of it, and what this course's base shows. A cell
-shows one with card(21, f"{full / lora:,.0f} times fewer"), several with cards({19: "...", 20: "..."}, open=2): the first
-two stand open, the rest is folded. `python -m utils.claims` writes docs/claims.md anew from data/claims.yml and the
-executed notebooks."""
+"""The ledger of claims: what the article said, what the literature says of it, and what this
+course's base shows. A cell shows one with card(21, f"{full / lora:,.0f} times fewer"), several
+with cards({19: "...", 20: "..."}, open=2): the first two stand open, the rest is folded. `python
+-m utils.claims` writes docs/claims.md anew from data/claims.yml and the executed notebooks."""
 
 import functools
 import html
@@ -21,7 +21,8 @@ LEDGER, NOTEBOOKS, PAGE = DATA / "claims.yml", ROOT / "notebooks", ROOT / "docs"
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of data/claims.yml; the header of that file explains the fields. `lesson` is always a tuple here."""
+    """One claim of data/claims.yml; the header of that file explains the fields. `lesson` is
+    always a tuple here."""
 
     id: int
     quote: str
@@ -61,7 +62,8 @@ def load(path=LEDGER):
             )
             if not ok:
                 raise ValueError(
-                    f"{path.name}: claim {row.get('id', f'no. {place} from the top')}: {field!r} is "
+                    f"{path.name}: claim {row.get('id', f'no. {place} from the top')}: "
+                    f"{field!r} is "
                     f"{row.get(field)!r}, but must be {wish}."
                 )
         claims[row["id"]] = Claim(**{**row, "lesson": tuple(lesson)})
@@ -69,9 +71,11 @@ def load(path=LEDGER):
 
 
 class Card(dict):
-    """{id: {label: text}}, shown as text and as small tables that leave the colours to the reader's theme.
+    """{id: {label: text}}, shown as text and as small tables that leave the colours to the
+    reader's theme.
 
-    `folded` are the ids whose tables stand behind a line to click on; as text all of them are shown, these last.
+    `folded` are the ids whose tables stand behind a line to click on; as text all of them are
+    shown, these last.
     """
 
     def __init__(self, rows, folded=()):
@@ -88,11 +92,15 @@ class Card(dict):
         )
 
     def _repr_html_(self):
-        row = '<tr style="background:none"><td valign="top">{}</td><td style="text-align:left">{}</td></tr>'
-        tables = {
-            id: f'<table style="max-width:60em">{"".join(row.format(k, html.escape(v, False)) for k, v in rows.items())}</table>'
+        row = (
+            '<tr style="background:none"><td valign="top">{}</td><td '
+            'style="text-align:left">{}</td></tr>'
+        )
+        cells = {
+            id: "".join(row.format(k, html.escape(v, False)) for k, v in rows.items())
             for id, rows in self.items()
         }
+        tables = {id: f'<table style="max-width:60em">{rows}</table>' for id, rows in cells.items()}
         line = "<details><summary>claim {}: {}</summary>{}</details>"
         return "".join(tables[id] for id in self if id not in self.folded) + "".join(
             line.format(id, html.escape(self[id]["said"], False), tables[id]) for id in self.folded
@@ -102,8 +110,8 @@ class Card(dict):
 def card(id, measured, note=None):
     """What the article claims, what the literature says of it, and what this cell measured.
 
-    `measured` is a text with the cell's own numbers; it stands beside "here". Raises ValueError if the ledger has no
-    such claim, or if `measured` is no text.
+    `measured` is a text with the cell's own numbers; it stands beside "here". Raises ValueError if
+    the ledger has no such claim, or if `measured` is no text.
     """
     c = load().get(id)
     if c is None:
@@ -112,7 +120,8 @@ def card(id, measured, note=None):
         )
     if not isinstance(measured, str) or not measured.strip():
         raise ValueError(
-            f"Claim {id}: measured is {measured!r}; hand over a text, as f'{{score:.2f}} after training'."
+            f"Claim {id}: measured is {measured!r}; hand over a text, as f'{{score:.2f}} after "
+            f"training'."
         )
     rows = {
         "claim": str(id),
@@ -129,8 +138,9 @@ def card(id, measured, note=None):
 def cards(measured, open=3):
     """Several cards as one object: cards({19: "...", 20: "..."}).
 
-    open   how many of them stand open, counted from the first, or a list of their ids; the others are folded: in a
-           notebook a click on the claim opens one. As text, and in docs/claims.md, all are shown.
+    open   how many of them stand open, counted from the first, or a list of their ids; the others
+           are folded: in a notebook a click on the claim opens one. As text, and in
+           docs/claims.md, all are shown.
     """
     ids = list(measured)
     shown = ids[:open] if type(open) is int else list(open)
@@ -160,18 +170,24 @@ def shown_in(notebook):
 
 
 def page(notebooks=NOTEBOOKS):
-    """The text of docs/claims.md: every claim, with the value that an executed notebook shows for it."""
+    """The text of docs/claims.md: every claim, with the value that an executed notebook shows for
+    it."""
     lessons = {int(path.name[:2]): path for path in sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))}
     shown, verdicts = (
         {n: shown_in(path) for n, path in lessons.items()},
         [c.verdict for c in load().values()],
     )
     lines = [
-        "<!-- Generated by `python -m utils.claims` from data/claims.yml and the notebooks. Do not edit. -->",
-        '# The claims of "Fine-tuning Large Language Models (LLMs) using PEFT" (N. S. Chauhan), measured\n',
-        f"Of {len(verdicts)} claims the literature finds {', '.join(f'{verdicts.count(v)} {v}' for v in VERDICTS)}. "
-        "Narrow means right in its own setting only; imprecise, that something is left out or blurred that changes what "
-        "a reader would do. The last column is what this course's small base shows, as the lesson measured it: it is not "
+        "<!-- Generated by `python -m utils.claims` from data/claims.yml and the notebooks. Do "
+        "not edit. -->",
+        '# The claims of "Fine-tuning Large Language Models (LLMs) using PEFT" (N. S. Chauhan), '
+        "measured\n",
+        f"Of {len(verdicts)} claims the literature finds "
+        f"{', '.join(f'{verdicts.count(v)} {v}' for v in VERDICTS)}. "
+        "Narrow means right in its own setting only; imprecise, that something is left out or "
+        "blurred that changes what "
+        "a reader would do. The last column is what this course's small base shows, as the "
+        "lesson measured it: it is not "
         "part of the verdict, and where it disagrees, both stand there.\n",
         "| id | said | literature | what is true | source | lesson | here |",
         "|" + "---|" * 7,

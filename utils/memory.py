@@ -656,15 +656,19 @@ def plan(
     if shards > 1 and zero == 0:
         buffers += gradients
     adapter = 0 if own else 4 * trained
+    rest = (m.parameters - m.block_weights) * width  # embeddings, head, norms, biases
     if shards > 1 and zero == 3:
-        whole = (weights + adapter) - (m.parameters - m.block_weights) * width
-        buffers += 2 * whole // m.layers
+        buffers += 2 * (weights + adapter - rest) // m.layers
     if zero >= 1:
         optimiser = -(-optimiser // shards)
     if zero >= 2:
         gradients = -(-gradients // shards)
     if zero == 3:
-        weights, adapter = -(-weights // shards), -(-adapter // shards)
+        # bitsandbytes' absmax and code books are no parameters: every process keeps all of them.
+        codes = sum(x.count * -(-x.d_in * x.d_out // 2) for x in m.linears)
+        tables = weights - codes - rest if quantisation else 0
+        weights = tables + -(-(weights - tables) // shards)
+        adapter = -(-adapter // shards)
     # total adds logits and activations though they are never all alive at once: PyTorch's caching
     # allocator keeps freed blocks, and blocks cut for the logits seldom suit a layer.
     # (transformers 4.41 empties the cache once a pass, after the forward.)
@@ -770,6 +774,8 @@ def measured_state(model, optimizer=None):
         for p in parameters
         if not p.requires_grad
     )
+    # A sharded 4-bit weight has lost its quant_state; the layer still has it.
+    frozen += sum(quantised(getattr(m, "quant_state", None)) for m in model.modules())
     return {
         "weights": frozen or trained,
         "adapter": trained if frozen else 0,

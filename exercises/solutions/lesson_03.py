@@ -116,42 +116,139 @@ MISTAKES = {
         ("GB", lambda base, adapter: (2 * base + 16 * adapter) / 1e9, "it should be 2160"),
     ],
     "choose_rate": [
-        ("facts alone", choose((' if mean(lr, "validation_score") >= best - slack', "")), "First the score"),
+        (
+            "facts alone",
+            choose((' if mean(lr, "validation_score") >= best - slack', "")),
+            "First the score",
+        ),
         ("test score", choose(("validation_score", "test_score")), "spoils them as a test"),
         ("single runs", SINGLE, "Single runs decide"),
-        ("best run's score", choose(('best = max(mean(lr, "validation_score") for lr in rates)', 'best = max(r["validation_score"] for r in runs)')), "not the best single run"),
-        ("seed 0", choose(('r["lr"] == lr]', 'r["lr"] == lr and r["seed"] == 0]')), "Single runs decide"),
-        ("best score", choose(('max(enough, key=lambda lr: mean(lr, "facts_kept"))', 'max(rates, key=lambda lr: mean(lr, "validation_score"))')), "another may keep more"),
+        (
+            "best run's score",
+            choose(
+                (
+                    'best = max(mean(lr, "validation_score") for lr in rates)',
+                    'best = max(r["validation_score"] for r in runs)',
+                )
+            ),
+            "not the best single run",
+        ),
+        (
+            "seed 0",
+            choose(('r["lr"] == lr]', 'r["lr"] == lr and r["seed"] == 0]')),
+            "Single runs decide",
+        ),
+        (
+            "best score",
+            choose(
+                (
+                    'max(enough, key=lambda lr: mean(lr, "facts_kept"))',
+                    'max(rates, key=lambda lr: mean(lr, "validation_score"))',
+                )
+            ),
+            "another may keep more",
+        ),
         ("slack written in", choose(("best - slack", "best - 0.03")), "Use the argument"),
-        ("relative slack", choose(("best - slack", "best * (1 - slack)")), "a share of the best score"),
-        ("medians", choose(("sum(values) / len(values)", "sorted(values)[len(values) // 2]")), "median of the scores"),
-        ("smallest rate", choose(('max(enough, key=lambda lr: mean(lr, "facts_kept"))', "min(enough)")), "smallest rate"),
-        ("largest rate", choose(('max(enough, key=lambda lr: mean(lr, "facts_kept"))', "max(enough)")), "largest rate"),
-        ("worst facts", choose(('key=lambda lr: mean(lr, "facts_kept")', 'key=lambda lr: min(r["facts_kept"] for r in runs if r["lr"] == lr)')), "lowest facts kept"),
-        ("best facts", choose(('key=lambda lr: mean(lr, "facts_kept")', 'key=lambda lr: max(r["facts_kept"] for r in runs if r["lr"] == lr)')), "highest facts kept"),
+        (
+            "relative slack",
+            choose(("best - slack", "best * (1 - slack)")),
+            "a share of the best score",
+        ),
+        (
+            "medians",
+            choose(("sum(values) / len(values)", "sorted(values)[len(values) // 2]")),
+            "median of the scores",
+        ),
+        (
+            "smallest rate",
+            choose(('max(enough, key=lambda lr: mean(lr, "facts_kept"))', "min(enough)")),
+            "smallest rate",
+        ),
+        (
+            "largest rate",
+            choose(('max(enough, key=lambda lr: mean(lr, "facts_kept"))', "max(enough)")),
+            "largest rate",
+        ),
+        (
+            "worst facts",
+            choose(
+                (
+                    'key=lambda lr: mean(lr, "facts_kept")',
+                    'key=lambda lr: min(r["facts_kept"] for r in runs if r["lr"] == lr)',
+                )
+            ),
+            "lowest facts kept",
+        ),
+        (
+            "best facts",
+            choose(
+                (
+                    'key=lambda lr: mean(lr, "facts_kept")',
+                    'key=lambda lr: max(r["facts_kept"] for r in runs if r["lr"] == lr)',
+                )
+            ),
+            "highest facts kept",
+        ),
         ("sums", choose(("sum(values) / len(values)", "sum(values)")), "Take the mean"),
         ("least kept", choose(("return max(", "return min(")), "keeps least"),
         ("strict", choose((">= best - slack", "> best - slack")), "includes it"),
-        ("strict, None", choose((">= best - slack", "> best - slack"), ("    return max(", "    if enough:\n        return max(")), "includes it"),
-        ("strict but the best", choose((">= best - slack", "> best - slack or mean(lr, 'validation_score') == best")), "includes it"),
-        ("list", choose(("return max(enough", "return [max(enough"), ('"facts_kept"))', '"facts_kept"))]')), "one number"),
+        (
+            "strict, None",
+            choose(
+                (">= best - slack", "> best - slack"),
+                ("    return max(", "    if enough:\n        return max("),
+            ),
+            "includes it",
+        ),
+        (
+            "strict but the best",
+            choose((">= best - slack", "> best - slack or mean(lr, 'validation_score') == best")),
+            "includes it",
+        ),
+        (
+            "list",
+            choose(
+                ("return max(enough", "return [max(enough"), ('"facts_kept"))', '"facts_kept"))]')
+            ),
+            "one number",
+        ),
         ("constant", lambda runs, slack: 0.5, "whatever it is given"),
     ],
     "bitfit": [
-        ("bias in name", by_name(lambda n, p: "bias" in n or n.startswith("classifier.")), "last part of the name"),
+        (
+            "bias in name",
+            by_name(lambda n, p: "bias" in n or n.startswith("classifier.")),
+            "last part of the name",
+        ),
         ("not frozen first", only_on, "frozen first"),
         ("only off", only_off, "came frozen"),
         ("no classifier", by_name(lambda n, p: n.endswith(".bias")), "its weight has to train too"),
         ("no bias", by_name(lambda n, p: n.startswith("classifier.")), "No bias of the body"),
         ("linear layers", linear_only, "norm has a bias"),
-        ("one dimension", by_name(lambda n, p: p.dim() == 1 or n.startswith("classifier.")), "but it is a weight"),
-        ("classifier in name", by_name(lambda n, p: n.endswith(".bias") or "classifier" in n), "part of the body"),
+        (
+            "one dimension",
+            by_name(lambda n, p: p.dim() == 1 or n.startswith("classifier.")),
+            "but it is a weight",
+        ),
+        (
+            "classifier in name",
+            by_name(lambda n, p: n.endswith(".bias") or "classifier" in n),
+            "part of the body",
+        ),
         ("everything", by_name(lambda n, p: True), "frozen first"),
         ("nothing", by_name(lambda n, p: False), "Nothing trains"),
         ("weights", by_name(lambda n, p: n.endswith("weight")), "should not train"),
-        ("classifier's weight as Linear", by_name(lambda n, p: n.endswith(".bias") or n == "classifier.weight"), "its weight has to train too"),
-        ("list", by_name(lambda n, p: n.endswith(".bias"), lambda model: list(model.parameters())), "Return the model"),
+        (
+            "classifier's weight as Linear",
+            by_name(lambda n, p: n.endswith(".bias") or n == "classifier.weight"),
+            "its weight has to train too",
+        ),
+        (
+            "list",
+            by_name(lambda n, p: n.endswith(".bias"), lambda model: list(model.parameters())),
+            "Return the model",
+        ),
         ("zeroed", zeroed, "changed the values"),
         ("no return", by_name(lambda n, p: True, lambda model: None), "returned None"),
     ],
-}  # fmt: skip
+}

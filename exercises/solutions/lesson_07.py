@@ -76,10 +76,18 @@ MISTAKES = {
         ("7 tokens", lambda n, p, h, kv, d: 14 * n * kv * d, "Right in 3 of 5 cases"),
         ("2 heads", lambda n, p, h, kv, d: 4 * n * p * d, "the width of one key"),
         ("prompt", lambda n, p, h, kv, d: p * h * d, "that is a prompt"),
-        ("queries too", lambda n, p, h, kv, d: stored(n, p, h, kv, d) + n * p * h * d, "keys and values only"),
+        (
+            "queries too",
+            lambda n, p, h, kv, d: stored(n, p, h, kv, d) + n * p * h * d,
+            "keys and values only",
+        ),
     ],
     "unpack": [
-        ("token before head", lambda *a: tuple(parts(*a)[:, i] for i in (0, 1)), "Token before head"),
+        (
+            "token before head",
+            lambda *a: tuple(parts(*a)[:, i] for i in (0, 1)),
+            "Token before head",
+        ),
         ("swapped", lambda *a: unpack(*a)[::-1], "swapped: the key comes first"),
         ("scrambled", scrambled, "scrambled"),
         ("key alone", lambda *a: unpack(*a)[0], "two tensors"),
@@ -88,8 +96,16 @@ MISTAKES = {
         ("layer before", lambda flat, layer, *a: unpack(flat, layer - 1, *a), "counted from 0"),
         ("3 tokens", three_tokens, "RuntimeError"),
         ("key twice", lambda *a: (unpack(*a)[0], unpack(*a)[0]), "Key twice"),
-        ("last axes", lambda *a: tuple(t.transpose(1, 2) for t in unpack(*a)), "head_dim comes last"),
-        ("batch axis", lambda *a: tuple(t[None] for t in unpack(*a)), "the key is wrong: you gave the shape [1,"),
+        (
+            "last axes",
+            lambda *a: tuple(t.transpose(1, 2) for t in unpack(*a)),
+            "head_dim comes last",
+        ),
+        (
+            "batch axis",
+            lambda *a: tuple(t[None] for t in unpack(*a)),
+            "the key is wrong: you gave the shape [1,",
+        ),
     ],
     "blend": [
         ("swapped", mixed(lambda t, p: 1 - share(t, p)), "wrong way round"),
@@ -100,10 +116,18 @@ MISTAKES = {
         ("overflow", naive, "overflows"),
         ("stacked", lambda a, b, t, p: torch.stack([a, b]), "you gave the shape"),
         ("root", mixed(lambda t, p: share(t, p).sqrt()), "divided by everybody's"),
-        ("first two", mixed(lambda t, p: torch.cat([p, t]).softmax(0)[:2].sum()), "Right in 2 of 6 cases"),
+        (
+            "first two",
+            mixed(lambda t, p: torch.cat([p, t]).softmax(0)[:2].sum()),
+            "Right in 2 of 6 cases",
+        ),
         ("means", mixed(lambda t, p: (p.mean() - t.mean()).sigmoid()), "one score for each part"),
         ("text", lambda a, b, t, p: a, "over the text alone"),
         ("unweighted text", lambda a, b, t, p: a + share(t, p) * b, "must sum to one"),
-        ("200 alone", mixed(lambda t, p: share(t, p) * (1 + (t.max() > 100))), "For scores around 200"),
+        (
+            "200 alone",
+            mixed(lambda t, p: share(t, p) * (1 + (t.max() > 100))),
+            "For scores around 200",
+        ),
     ],
-}  # fmt: skip
+}

@@ -2,7 +2,6 @@
 
 import collections
 
-import torch
 from torch.nn.functional import one_hot
 
 
@@ -70,11 +69,23 @@ MISTAKES = {
         ("first positions", lambda L, y: (L[:, : y.shape[1]][:, :-1], y[:, 1:]), "first positions"),
         ("last position", lambda L, y: (L[:, -y.shape[1] :][:, 1:], y[:, 1:]), "after the label"),
         ("no shift", lambda L, y: (L[:, -y.shape[1] :], y[:, 1:]), "after the end of the text"),
-        ("early", lambda L, y: (L[:, L.shape[1] - y.shape[1] - 1 :][:, : y.shape[1] - 1], y[:, 1:]), "one position early"),
+        (
+            "early",
+            lambda L, y: (L[:, L.shape[1] - y.shape[1] - 1 :][:, : y.shape[1] - 1], y[:, 1:]),
+            "one position early",
+        ),
         ("3 virtual", lambda L, y: (L[:, 3:-1], y[:, 1:]), "Right in 1 of 6 cases"),
         ("swapped", lambda L, y: line_up(L, y)[::-1], "swapped: logits comes first"),
-        ("labels cut", lambda L, y: (line_up(L, y)[0], y[:, L.shape[1] - y.shape[1] :]), "those of the text already"),
-        ("flat", lambda L, y: (line_up(L, y)[0].flatten(0, 1), y[:, 1:].flatten()), "logits is wrong: you gave the shape"),
+        (
+            "labels cut",
+            lambda L, y: (line_up(L, y)[0], y[:, L.shape[1] - y.shape[1] :]),
+            "those of the text already",
+        ),
+        (
+            "flat",
+            lambda L, y: (line_up(L, y)[0].flatten(0, 1), y[:, 1:].flatten()),
+            "logits is wrong: you gave the shape",
+        ),
     ],
     "vote": [
         ("mean log", lambda log_p: log_p.mean(0).argmax(-1), "averaged the log-probabilities"),
@@ -85,10 +96,22 @@ MISTAKES = {
         ("most common", most_common, "by the first prompt"),
         ("votes of all", lambda log_p: log_p.argmax(-1), "a number in each place"),
         ("two labels", majority_of_two, "Right in 6 of 8 cases. For three labels"),
-        ("tie by p", lambda log_p: (votes(log_p) + 1e-3 * log_p.exp().sum(0)).argmax(-1), "sum of probabilities"),
-        ("tie by surest", lambda log_p: (votes(log_p) + 1e-3 * log_p.max(0).values).argmax(-1), "by the surest prompt"),
-        ("sum too heavy", lambda log_p: (votes(log_p) + 0.05 * log_p.sum(0)).argmax(-1), "Three votes lost"),
+        (
+            "tie by p",
+            lambda log_p: (votes(log_p) + 1e-3 * log_p.exp().sum(0)).argmax(-1),
+            "sum of probabilities",
+        ),
+        (
+            "tie by surest",
+            lambda log_p: (votes(log_p) + 1e-3 * log_p.max(0).values).argmax(-1),
+            "by the surest prompt",
+        ),
+        (
+            "sum too heavy",
+            lambda log_p: (votes(log_p) + 0.05 * log_p.sum(0)).argmax(-1),
+            "Three votes lost",
+        ),
         ("fewest", lambda log_p: votes(log_p).argmin(-1), "fewest votes"),
         ("shares", lambda log_p: votes(log_p) / len(log_p), "a number in each place"),
     ],
-}  # fmt: skip
+}

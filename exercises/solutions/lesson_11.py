@@ -79,7 +79,11 @@ SOLUTIONS = {
 MISTAKES = {
     "decide_winner": [
         ("means", lambda a, b: "a" if sum(a) > sum(b) else "b", "means alone"),
-        ("majority", lambda a, b: "a" if sum(x > y for x, y in zip(a, b)) > 2 else "b", "wins more seeds"),
+        (
+            "majority",
+            lambda a, b: "a" if sum(x > y for x, y in zip(a, b)) > 2 else "b",
+            "wins more seeds",
+        ),
         ("all agree", agree, "all five seeds agree"),
         ("spreads", spreads, "seed by seed"),
         ("1.96", by(lambda d: 1.96 * ST(d) / 5**0.5), "near 2, which"),
@@ -91,8 +95,16 @@ MISTAKES = {
         ("root of 4", by(lambda d: 2.776 * ST(d) / 4**0.5), "square root of 4"),
         ("pstdev", by(lambda d: 2.776 * statistics.pstdev(d) / 5**0.5), "divides by 4"),
         ("2.571, pstdev", by(lambda d: 2.571 * statistics.pstdev(d) / 5**0.5), "Right in 3"),
-        ("3.182, pstdev", by(lambda d: 3.182 * statistics.pstdev(d) / 5**0.5), "2.81 standard errors"),
-        ("2.132, pstdev", by(lambda d: 2.132 * statistics.pstdev(d) / 5**0.5), "1.93 standard errors"),
+        (
+            "3.182, pstdev",
+            by(lambda d: 3.182 * statistics.pstdev(d) / 5**0.5),
+            "2.81 standard errors",
+        ),
+        (
+            "2.132, pstdev",
+            by(lambda d: 2.132 * statistics.pstdev(d) / 5**0.5),
+            "1.93 standard errors",
+        ),
         ("one error", by(lambda d: ST(d) / 5**0.5), "one standard error"),
         ("spread", by(lambda d: ST(d)), "it should be"),
         ("signs", lambda a, b: decide(b, a), "wrong way round"),
@@ -117,14 +129,22 @@ MISTAKES = {
     ],
     "report_honestly": [
         ("luckiest", lambda runs: max(r["test"] for r in runs), "luckiest"),
-        ("best validation run", lambda runs: max(runs, key=lambda r: r["validation"])["test"], "one run with the best validation"),
+        (
+            "best validation run",
+            lambda runs: max(runs, key=lambda r: r["validation"])["test"],
+            "one run with the best validation",
+        ),
         ("by the best run", reported(("validation", max)), "single lucky validation score"),
         ("by the test", reported(("test", statistics.mean)), "by the test score"),
         ("all rates", lambda runs: statistics.mean(r["test"] for r in runs), "all rates"),
         ("best seed", reported(tell=("test", max)), "Its best seed is luck"),
         ("validation", reported(tell=("validation", statistics.mean)), "flatter it"),
         ("median", reported(tell=("test", statistics.median)), "not the median"),
-        ("chosen by median", reported(("validation", statistics.median)), "chose the rate by the median"),
+        (
+            "chosen by median",
+            reported(("validation", statistics.median)),
+            "chose the rate by the median",
+        ),
         ("sums", reported(("validation", sum)), "the rate with more seeds wins"),
         ("by 5", lambda runs: reported(tell=("test", sum))(runs) / 5, "more or fewer seeds"),
         ("rate written in", one_rate, "StatisticsError"),
@@ -132,4 +152,4 @@ MISTAKES = {
         ("rounded", lambda runs: round(report(runs), 2), "unrounded"),
         ("pair", lambda runs: (report(runs), 0.1), "one number"),
     ],
-}  # fmt: skip
+}

@@ -48,7 +48,9 @@ def split(draw, keep=lambda rows: rows):
     def answer(rows, share, seed):
         held = draw(rows, share, seed)
         rows = keep(rows)
-        return [r for r in rows if r["country"] not in held], [r for r in rows if r["country"] in held]
+        return [r for r in rows if r["country"] not in held], [
+            r for r in rows if r["country"] in held
+        ]
 
     return answer
 
@@ -110,28 +112,70 @@ SOLUTIONS = {
 MISTAKES = {
     "make_labels": [
         ("pads by token", mask_pads, "EOS of the answer is masked"),
-        ("eos", lambda ids, prompt, length: make_labels(ids, prompt, length - 1), "EOS of the answer is masked"),
+        (
+            "eos",
+            lambda ids, prompt, length: make_labels(ids, prompt, length - 1),
+            "EOS of the answer is masked",
+        ),
         ("padding", lambda ids, prompt, length: [-100] * prompt + ids[prompt:], "padding trains"),
         ("prompt", lambda ids, prompt, length: make_labels(ids, 0, length), "prompt trains"),
-        ("shifted", lambda ids, prompt, length: make_labels(ids, prompt, length)[1:] + [-100], "shifted"),
+        (
+            "shifted",
+            lambda ids, prompt, length: make_labels(ids, prompt, length)[1:] + [-100],
+            "shifted",
+        ),
         ("shifted ids", lambda ids, prompt, length: ids[1:] + [-100], "shifted"),
-        ("answer alone", lambda ids, prompt, length: ids[prompt:length], "Each position has a label"),
-        ("last of prompt", lambda ids, prompt, length: make_labels(ids, prompt - 1, length), "last token of the prompt"),
-        ("first of answer", lambda ids, prompt, length: make_labels(ids, prompt + 1, length), "first token of the answer"),
-        ("mask 0", lambda ids, prompt, length: [0 if i == -100 else i for i in make_labels(ids, prompt, length)], "masked with 0"),
+        (
+            "answer alone",
+            lambda ids, prompt, length: ids[prompt:length],
+            "Each position has a label",
+        ),
+        (
+            "last of prompt",
+            lambda ids, prompt, length: make_labels(ids, prompt - 1, length),
+            "last token of the prompt",
+        ),
+        (
+            "first of answer",
+            lambda ids, prompt, length: make_labels(ids, prompt + 1, length),
+            "first token of the answer",
+        ),
+        (
+            "mask 0",
+            lambda ids, prompt, length: [
+                0 if i == -100 else i for i in make_labels(ids, prompt, length)
+            ],
+            "masked with 0",
+        ),
         ("copy", lambda ids, prompt, length: list(ids), "everything trains"),
         ("in place", in_place, "changes `ids`"),
         ("nothing", lambda ids, prompt, length: [-100] * len(ids), "Everything is masked"),
-        ("other way", lambda ids, prompt, length: ids[:prompt] + [-100] * (length - prompt) + ids[length:], "other way round"),
-        ("None", lambda ids, prompt, length: [None] * prompt + ids[prompt:], "a number in each place"),
+        (
+            "other way",
+            lambda ids, prompt, length: ids[:prompt] + [-100] * (length - prompt) + ids[length:],
+            "other way round",
+        ),
+        (
+            "None",
+            lambda ids, prompt, length: [None] * prompt + ids[prompt:],
+            "a number in each place",
+        ),
     ],
     "document_lengths": [
         ("no last", no_last, "last document is missing"),
         ("one less", lambda p: [n - 1 for n in document_lengths(p)], "one too small"),
-        ("single tokens", lambda p: [n for n in document_lengths(p) if n > 1], "single token are lost"),
+        (
+            "single tokens",
+            lambda p: [n for n in document_lengths(p) if n > 1],
+            "single token are lost",
+        ),
         ("falling", falling, "run together"),
         ("empty first", lambda p: [0] + document_lengths(p), "empty document"),
-        ("starts", lambda p: [i for i, x in enumerate(p) if x == 0], "places where documents begin."),
+        (
+            "starts",
+            lambda p: [i for i, x in enumerate(p) if x == 0],
+            "places where documents begin.",
+        ),
         ("whole", lambda p: [len(p)], "length of the sequence"),
         ("longest", lambda p: [max(p) + 1], "longest document"),
         ("Counter", lambda p: collections.Counter(p), "a list of lengths"),
@@ -152,8 +196,18 @@ MISTAKES = {
         ("0.25", split(lambda rows, share, seed: sampled(rows, 0.25, seed)), "Use `share`"),
         ("0.1", split(lambda rows, share, seed: sampled(rows, 0.1, seed)), "about 50"),
         ("twice", split(sampled, lambda rows: rows + rows[:3]), "A row is there twice"),
-        ("train alone", lambda rows, share, seed: split(sampled)(rows, share, seed)[0], "two lists of rows"),
-        ("questions", lambda rows, share, seed: [[r["question"] for r in side] for side in split(sampled)(rows, share, seed)], "each row as it was given"),
+        (
+            "train alone",
+            lambda rows, share, seed: split(sampled)(rows, share, seed)[0],
+            "two lists of rows",
+        ),
+        (
+            "questions",
+            lambda rows, share, seed: [
+                [r["question"] for r in side] for side in split(sampled)(rows, share, seed)
+            ],
+            "each row as it was given",
+        ),
         ("nothing held out", split(lambda rows, share, seed: set()), "side is empty"),
     ],
-}  # fmt: skip
+}

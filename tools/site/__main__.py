@@ -106,10 +106,29 @@ def build(to):
     return time.perf_counter() - began, size, problems
 
 
+def ask_outside(to):
+    """Sphinx's linkcheck over the staged source; 1 if one does not answer."""
+    source, report = to / "source", to / "links"
+    stage.stage(source)
+    (source / "_static").mkdir()
+    command = [sys.executable, "-m", "sphinx", "-b", "linkcheck", "-q", "-c", str(HERE)]
+    command += ["-d", str(to / "doctrees-links"), str(source), str(report)]
+    environment = {**os.environ, "COURSE_STATIC": str(source / "_static")}
+    subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=False)
+    said = (report / "output.txt").read_text(encoding="utf-8").splitlines()
+    broken = [line for line in said if "[broken]" in line or "[timeout]" in line]
+    print("\n".join(broken) or "every address outside the course answers")
+    return 1 if broken else 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", default="build/site", help="folder for the site")
-    to = (ROOT / parser.parse_args().to).resolve()
+    parser.add_argument("--links", action="store_true", help="only ask the addresses outside")
+    arguments = parser.parse_args()
+    to = (ROOT / arguments.to).resolve()
+    if arguments.links:
+        sys.exit(ask_outside(to))
     seconds, size, problems = build(to)
     for problem in problems:
         print(problem, file=sys.stderr)

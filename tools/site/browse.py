@@ -134,9 +134,24 @@ def switch(page, where):
     check(colours["light"] != colours["dark"], f"{where}: one colour in both themes: {colours}")
 
 
-def browse(folder, pictures=None, lesson="05_lora", word="merging"):
+# Lessons to read, each with a word to search for; the first whose outputs are stored is taken.
+READ = {"05_lora": "merging", "04_adapters": "bottleneck", "07_prefix_tuning": "prefix"}
+
+
+def to_read(folder):
+    """(lesson, word): a lesson with figures on its page, and a word by which to find it."""
+    for lesson, word in READ.items():
+        page = folder / "notebooks" / f"{lesson}.html"
+        if page.exists() and "_images/" in page.read_text(encoding="utf-8"):
+            return lesson, word
+    raise AssertionError(f"none of {', '.join(READ)} has a figure on its page")
+
+
+def browse(folder, pictures=None):
     """Every check at every size in light and dark; AssertionError says what failed where."""
     from playwright.sync_api import sync_playwright
+
+    lesson, word = to_read(folder)
 
     server, address = serve(folder)
     asked, errors = [], []

@@ -7,6 +7,7 @@ import tomllib
 root = pathlib.Path(__file__).resolve().parent.parent.parent
 _pyproject = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
 repository = _pyproject["tool"]["course"]["repository"]
+revision = _pyproject["tool"]["course"]["revision"]
 _owner, _name = repository.split("/")
 
 project, author, language = (
@@ -25,6 +26,14 @@ myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist", "ht
 myst_heading_anchors = 4
 copybutton_selector = "div.cell_input div.highlight pre"
 togglebutton_hint, togglebutton_hint_hide = "Show", "Hide"
+# `make links`. Pages made from the repository's name exist only once it is published.
+linkcheck_ignore = [
+    rf"https://github\.com/{repository}",
+    rf"https://{_owner}\.github\.io/",
+    r"https://(colab\.research\.google\.com|kaggle\.com|mybinder\.org|codespaces\.new)/",
+]
+linkcheck_timeout, linkcheck_retries, linkcheck_workers = 20, 2, 4
+linkcheck_anchors = False
 html_theme = "sphinx_book_theme"
 html_static_path, html_css_files = [os.environ["COURSE_STATIC"]], ["course.css"]
 mathjax_path = "mathjax/tex-svg.js"
@@ -33,7 +42,7 @@ html_context = {"default_mode": "auto"}
 html_copy_source = html_show_sphinx = html_show_copyright = False
 html_theme_options = {
     "repository_url": f"https://github.com/{repository}",
-    "repository_branch": "main",
+    "repository_branch": revision,
     "path_to_docs": "",
     "use_repository_button": True,
     "use_issues_button": True,

@@ -100,7 +100,7 @@ def point(markdown, folder, repo):
             return match[0]  # a page, or a broken link that the build is to complain about
         kind = "tree" if path.is_dir() else "blob"
         inside = path.relative_to(folder.parent).as_posix()
-        return f"](https://github.com/{repo}/{kind}/main/{inside})"
+        return f"](https://github.com/{repo}/{kind}/{badges.revision()}/{inside})"
 
     return re.sub(r"(\]\()(?!https?://|#|mailto:)([^)\s]+)\)", one, markdown)
 
@@ -184,7 +184,8 @@ def index(there, measured):
         pages = "\n".join(f"notebooks/{there[n][0].stem}" for n in numbers)
         text.append(f"```{{toctree}}\n:hidden:\n:caption: {part['title']}\n\n{pages}\n```\n")
     text.append(
-        "```{toctree}\n:hidden:\n:caption: Look things up\n\nneeds\nglossary\nclaims\n```\n"
+        "```{toctree}\n:hidden:\n:caption: Look things up\n\nneeds\nglossary\n"
+        "The article's claims <claims>\n```\n"
     )
     return "\n".join(text)
 
@@ -212,7 +213,9 @@ def claims_page(text, repo):
     """docs/claims.md one folder higher, its links with it."""
     text = text.replace("](../notebooks/", "](notebooks/")
     return re.sub(
-        r"\]\(\.\./([^)]+)\)", lambda m: f"](https://github.com/{repo}/blob/main/{m[1]})", text
+        r"\]\(\.\./([^)]+)\)",
+        lambda m: f"](https://github.com/{repo}/blob/{badges.revision()}/{m[1]})",
+        text,
     )
 
 
