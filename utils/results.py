@@ -110,6 +110,28 @@ def on_cards(**wanted):
     return Table(["card", *columns.values()], rows)
 
 
+SEARCHED = ("validation_score", "validation_loss", "facts_kept")
+
+
+def search_table(runs, columns=SEARCHED):
+    """A Table of one arm's search: a row for each learning rate, means over its seeds, and what the rule of choice said of it."""
+    from .tables import Table
+
+    def verdict(some):
+        if any(row.get("eligible") is False for row in some):
+            return "not steady"
+        return "chosen" if some[0]["chosen"] else ""
+
+    by_rate = {lr: select(runs, lr=lr) for lr in sorted({row["lr"] for row in runs})}
+    return Table(
+        ["learning rate", "seeds", *(c.replace("_", " ") for c in columns), ""],
+        [
+            (f"{lr:g}", len(some), *(mean(some, c) for c in columns), verdict(some))
+            for lr, some in by_rate.items()
+        ],
+    )
+
+
 def mean(rows, column):
     """Mean of a column over rows."""
     return statistics.fmean(row[column] for row in rows)
