@@ -363,7 +363,7 @@ def _bar():
                 total=state.max_steps,
                 initial=state.global_step,
                 leave=False,
-                disable=training.quiet(),
+                **({"disable": True} if training.quiet() else {}),  # else TQDM_DISABLE decides
             )
 
         def on_step_end(self, args, state, control, **_):
