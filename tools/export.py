@@ -1,11 +1,13 @@
-"""Hand a tuned model over: merge it, write it as GGUF for llama.cpp, and check that the files answer as the model does.
+"""Hand a tuned model over: merge it, write GGUF for llama.cpp, check that the files answer as the model does.
 
-python -m tools.export FOLDER                       a folder with adapter_config.json, or one with a merged model
-python -m tools.export FOLDER --kinds f16 q8_0      which files; the adapter alone is written too, if there is one
-python -m tools.export FOLDER --base data/pocket/s  where the adapter's base is, if its config does not lead there
-python -m tools.export FOLDER --rounded             the adapter was trained beside an NF4 base (QLoRA): round the base first
+python -m tools.export FOLDER                       with adapter_config.json, or with a merged model
+python -m tools.export FOLDER --kinds f16 q8_0      which files; an adapter alone is written too
+python -m tools.export FOLDER --base data/pocket/s  the adapter's base, if its config does not lead there
+python -m tools.export FOLDER --rounded             trained beside an NF4 base (QLoRA): round it first
+python -m tools.export FOLDER --chat-template FILE  a Jinja template, if the tokenizer has none
 
-What it cannot export it refuses with a sentence (`Refused`). `make export FOLDER=…` runs it; lesson 18 shows how it works.
+What it cannot export it refuses with a sentence (`Refused`). `make export FOLDER=…` runs it, and lesson
+18 shows how it works.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import gguf
 import numpy as np
 import torch
 
-from utils import ROOT, bases
+from utils import ROOT, bases, colab
 
 PRE = "smollm"  # llama.cpp's name for "each digit alone, then GPT-2's expression"
 CONVERTER = "llama.cpp's own convert_hf_to_gguf.py reads many more"
@@ -63,7 +65,7 @@ class Refused(Exception):
 
 
 def permuted(weight, heads):
-    """Rows of a query or key projection, [heads * d, ...], as llama.cpp keeps them: the halves of each head interleaved.
+    """Rows of a query or key projection, [heads * d, ...], in llama.cpp's order: each head's halves interleaved.
 
     transformers' rotary embedding turns number i of a head with number i + d/2; llama.cpp's turns neighbours.
     """
@@ -72,13 +74,16 @@ def permuted(weight, heads):
 
 
 def heads_of(config, name):
-    """How many heads a layer's rows hold if llama.cpp wants them permuted; None for all other layers."""
+    """Heads in a layer's rows if llama.cpp wants them permuted (queries, keys); else None."""
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     return next((heads[part] for part in name.split(".") if part in heads), None)
 
 
 def export(model, tokenizer, path, kind="f32", name="model"):
-    """Write model and tokenizer (with its chat template) as one GGUF file; norms stay in float32. Returns the path."""
+    """Write model and tokenizer (with its chat template) as one GGUF file; norms stay in float32.
+
+    Returns the path.
+    """
     config, (quantisation, file_type) = model.config, KINDS[kind]
     out = gguf.GGUFWriter(path, "llama")
     out.add_type("model")
@@ -96,16 +101,22 @@ def export(model, tokenizer, path, kind="f32", name="model"):
     out.add_layer_norm_rms_eps(config.rms_norm_eps)
     out.add_vocab_size(config.vocab_size)
     add_tokenizer(out, tokenizer, config.vocab_size)
+    for target, array in arrays(model):
+        stored = F32 if array.ndim == 1 else quantisation
+        out.add_tensor(target, gguf.quants.quantize(array, stored), raw_dtype=stored)
+    return finish(out, path)
+
+
+def arrays(model):
+    """(llama.cpp's name, float32 array) of every tensor of the file, rows in llama.cpp's order; a tied head is left out."""
+    config = model.config
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     for key, weight in model.state_dict().items():
         if key == "lm_head.weight" and config.tie_word_embeddings:
             continue
         heads = heads_of(config, key)
         array = (permuted(weight, heads) if heads else weight).float().cpu().numpy()
-        stored = F32 if array.ndim == 1 else quantisation
-        target = names.get_name(key, try_suffixes=(".weight",))
-        out.add_tensor(target, gguf.quants.quantize(array, stored), raw_dtype=stored)
-    return finish(out, path)
+        yield names.get_name(key, try_suffixes=(".weight",)), array
 
 
 def head_width(config):
@@ -118,12 +129,13 @@ def add_tokenizer(out, tokenizer, size):
     made = json.loads(tokenizer.backend_tokenizer.to_str())
     special = {t["id"] for t in made["added_tokens"] if t["special"]}
     tokens = {i: t for t, i in tokenizer.get_vocab().items()}
-    kinds = [gguf.TokenType.CONTROL if i in special else gguf.TokenType.NORMAL for i in tokens]
-    kinds = dict(zip(tokens, kinds))
+    NORMAL, CONTROL, UNUSED = (gguf.TokenType[k] for k in ("NORMAL", "CONTROL", "UNUSED"))
     out.add_tokenizer_model("gpt2")
     out.add_tokenizer_pre(PRE)
     out.add_token_list([tokens.get(i, f"[PAD{i}]") for i in range(size)])
-    out.add_token_types([kinds.get(i, gguf.TokenType.UNUSED) for i in range(size)])
+    out.add_token_types(
+        [CONTROL if i in special else NORMAL if i in tokens else UNUSED for i in range(size)]
+    )
     merges = made["model"]["merges"]
     out.add_token_merges([" ".join(m) if isinstance(m, list) else m for m in merges])
     for which in ("bos", "eos", "unk", "pad"):
@@ -385,20 +397,13 @@ def texts_that_differ(server, tokenizer, texts=NASTY):
 
 def weights_that_differ(path, model, kind):
     """Names of the tensors whose values in the file are not the model's, rounded as `kind` rounds."""
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
-    there = {t.name: t for t in gguf.GGUFReader(path).tensors}
-    wrong = []
-    for key, weight in model.state_dict().items():
-        if key == "lm_head.weight" and model.config.tie_word_embeddings:
-            continue
-        heads = heads_of(model.config, key)
-        array = (permuted(weight, heads) if heads else weight).float().cpu().numpy()
-        found = there.pop(names.get_name(key, try_suffixes=(".weight",)), None)
-        want = array if array.ndim == 1 else rounded(array, kind)
+    there, wrong = {t.name: t for t in gguf.GGUFReader(path).tensors}, []
+    for target, array in arrays(model):
+        want, found = array if array.ndim == 1 else rounded(array, kind), there.pop(target, None)
         same = found is not None and np.array_equal(
             gguf.quants.dequantize(found.data, found.tensor_type).reshape(want.shape), want
         )
-        wrong += [] if same else [key]
+        wrong += [] if same else [target]
     return wrong + list(there)
 
 
@@ -436,7 +441,15 @@ def check(path, kind, merged, tokenizer, questions, wanted, tokens):
 
 
 def run(
-    folder, base=None, kinds=("f16", "q8_0"), to=None, rounded=False, ask=None, tokens=40, say=print
+    folder,
+    base=None,
+    kinds=("f16", "q8_0"),
+    to=None,
+    rounded=False,
+    ask=None,
+    template=None,
+    tokens=40,
+    say=print,
 ):
     """Export a folder, check every file, and return the files; Refused if there is nothing that can be handed over.
 
@@ -444,6 +457,8 @@ def run(
     """
     folder = pathlib.Path(folder)
     model, tokenizer, adapter = load(folder, base, rounded)
+    if template:
+        tokenizer.chat_template = pathlib.Path(template).read_text(encoding="utf-8")
     to = pathlib.Path(to) if to else ROOT / "build" / "export" / folder.resolve().name
     to.mkdir(parents=True, exist_ok=True)
     questions, made = prompts(ask), []
@@ -485,9 +500,19 @@ def main():
     parser.add_argument("--to", help="folder for the files, else build/export/<name>")
     parser.add_argument("--rounded", action="store_true", help="round the base to NF4 first")
     parser.add_argument("--ask", help="JSON lines with a prompt each, to compare answers on")
+    parser.add_argument("--chat-template", help="file with a Jinja template, put into the files")
     given = parser.parse_args()
+    colab.quieten()
     try:
-        made = run(given.folder, given.base, given.kinds, given.to, given.rounded, given.ask)
+        made = run(
+            given.folder,
+            given.base,
+            given.kinds,
+            given.to,
+            given.rounded,
+            given.ask,
+            template=given.chat_template,
+        )
     except Refused as refused:
         sys.exit(f"Not exported. {refused}")
     print(f"In {made[0].parent}: " + ", ".join(path.name for path in made))
