@@ -26,7 +26,13 @@ def as_pins(requirements):
 
 @pytest.mark.parametrize(
     "name",
-    ["requirements.txt", "requirements-unsloth.txt", "requirements-smollm.txt", "constraints.txt"],
+    [
+        "requirements.txt",
+        "requirements-unsloth.txt",
+        "requirements-smollm.txt",
+        "requirements-export.txt",
+        "constraints.txt",
+    ],
 )
 def test_every_line_is_an_exact_public_version(name):
     lines = [
@@ -42,6 +48,7 @@ def test_pyproject_has_the_same_pins():
     extras = PROJECT["optional-dependencies"]
     assert as_pins(extras["unsloth"]) == colab.read_pins(ROOT / "requirements-unsloth.txt")
     assert as_pins(extras["smollm"]) == colab.read_pins(ROOT / "requirements-smollm.txt")
+    assert as_pins(extras["export"]) == colab.read_pins(ROOT / "requirements-export.txt")
 
 
 def test_constraints_hold_the_same_versions():

@@ -13,6 +13,8 @@ What it cannot export it refuses with a sentence (`Refused`). `make export FOLDE
 import argparse
 import json
 import pathlib
+import re
+import shlex
 import sys
 import tempfile
 
@@ -199,6 +201,62 @@ def rounded(weight, kind):
     """A weight [rows, columns] as a file of that kind holds it, back in float32."""
     stored = KINDS[kind][0]
     return gguf.quants.dequantize(gguf.quants.quantize(weight, stored), stored)
+
+
+# ---- files for other programs, which are not run here ----
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM 0.32 takes as --max-lora-rank
+ASKED = "{{ .Prompt }}"  # where a Modelfile's template puts the question
+
+
+def modelfile(name, tokenizer, context=512):
+    """Ollama's recipe for a GGUF file beside it. The Jinja template inside the file does not count for Ollama, so the prompt
+    that it makes of one question is written out in Go's language; the engine itself puts the token in front."""
+    asked = [{"role": "user", "content": ASKED}]
+    prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    prompt = prompt.removeprefix(tokenizer.bos_token or "")
+    return (
+        f'FROM ./{name}\nTEMPLATE """{prompt}"""\nPARAMETER stop "{tokenizer.eos_token}"\n'
+        f"PARAMETER temperature 0\nPARAMETER num_ctx {context}\n"
+    )
+
+
+def modelfile_faults(text, folder, tokenizer, chat, prompt):
+    """What can be told without Ollama: known words, one FROM whose file is there, and for a chat the token ids of `prompt`."""
+    template = re.search(r'TEMPLATE """(.*?)"""', text, re.DOTALL)
+    lines = re.sub(r'""".*?"""', "", text, flags=re.DOTALL).splitlines()
+    words = [line.split(None, 1) for line in lines if line.strip() and line[0] != "#"]
+    known = {"FROM", "ADAPTER", "TEMPLATE", "PARAMETER", "SYSTEM", "LICENSE", "MESSAGE"}
+    found = [f"unknown word {word[0]}" for word in words if word[0] not in known]
+    sources = [word[1] for word in words if word[0] == "FROM"]
+    if len(sources) != 1 or not (pathlib.Path(folder) / sources[0]).exists():
+        found.append("there must be one FROM, and its file")
+    filled = (template[1] if template else "").replace(ASKED, chat[-1]["content"])
+    if tokenizer(filled)["input_ids"] != tokenizer(prompt)["input_ids"]:
+        found.append("another prompt than in training")
+    return found
+
+
+def vllm_command(base, adapters):
+    """The line that serves a base with every adapter's folder ({name: folder}) as a model of that name."""
+    rank = max(read_json(path / "adapter_config.json")["r"] for path in adapters.values())
+    limit = min(allowed for allowed in RANKS if allowed >= rank)
+    command = ["vllm", "serve", base, "--host", "127.0.0.1", "--enable-lora"]
+    command += ["--max-lora-rank", str(limit), "--lora-modules"]
+    return shlex.join(command + [f"{name}={path.name}" for name, path in adapters.items()])
+
+
+def vllm_faults(folder):
+    """Why vLLM would refuse an adapter's folder, as far as its configuration tells."""
+    told = read_json(folder / "adapter_config.json")
+    odd = {
+        "not LoRA": told["peft_type"] != "LORA",
+        "DoRA": told.get("use_dora"),
+        "trained biases": told.get("bias") != "none",
+        "whole trained modules": told.get("modules_to_save"),
+        "a rank too large": told.get("r", 0) > max(RANKS),
+    }
+    return [fault for fault, there in odd.items() if there]
 
 
 # ---- reading what there is, or refusing ----
