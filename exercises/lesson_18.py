@@ -44,7 +44,7 @@ def alpha_in_file(answer):
         if math.isclose(got, value, rel_tol=1e-6):
             raise Hint(hint)
     raise Hint(
-        f"For r = 16, alpha = 24 you gave {got:g}. Call it x and solve x / r = alpha / sqrt(r) for x."
+        f"For r = 16, alpha = 24 you gave {got:g}. Call it x and solve x / r = alpha / sqrt(r)."
     )
 
 
@@ -91,7 +91,8 @@ def restored(answer):
         ),
         (
             file.reshape(heads, width, 5).swapaxes(0, 1).reshape(24, 5),
-            "You exchanged heads and rows. Heads stay where they are; inside a head, pairs come apart.",
+            "You exchanged heads and rows. Heads stay where they are, and inside a head pairs come "
+            "apart.",
         ),
         (
             file.reshape(heads, width // 2, 2, 5).flip(2).swapaxes(1, 2).reshape(24, 5),
@@ -107,13 +108,14 @@ def restored(answer):
             raise Hint(hint)
     raise Hint(
         f"For 2 heads of 12 rows, the first rows you gave were, in transformers' numbers, "
-        f"{[int(x) for x in got[:4, 0]]}; they should be [0, 1, 2, 3]. In the file the first head reads "
-        f"{[int(x) for x in file[:4, 0]]}."
+        f"{[int(x) for x in got[:4, 0]]}; they should be [0, 1, 2, 3]. In the file the first head "
+        f"reads {[int(x) for x in file[:4, 0]]}."
     )
 
 
 CLEAN = {
-    "README.md": "# Card\nSee https://huggingface.co/home/docs and data/home/x.\nRatio 3/4, hf_ alone.",
+    "README.md": "# Card\nSee https://huggingface.co/home/docs and data/home/x.\nRatio 3/4.",
+    "tokens.md": "A token begins with hf_ and is secret.",
     "adapter_config.json": '{"base_model_name_or_path": "owner/base", "target": "q/k"}',
     "adapter_model.safetensors": "",
     "robin.txt": "This text speaks of a .bin file, and of half_a_day and shelf_space9.",
@@ -155,9 +157,9 @@ def leaks(answer):
         ),
         (
             "README.md",
-            "it holds a web address, a path inside the repository and the letters hf_ alone, "
-            "which are all harmless.",
+            "it holds a web address and a path inside the repository.",
         ),
+        ("tokens.md", "it holds the letters hf_ alone, and no token."),
         (
             "robin.txt",
             "it only speaks of a .bin file, and half_a_day is no token. Look at how the name ends, "

@@ -1,4 +1,4 @@
-"""Lesson 18's writer and `tools/export.py`: the same bytes, the same answers, and refusals that say why."""
+"""Lesson 18's writer and tools/export.py: the same bytes, the same answers, refusals that say why."""
 
 import copy
 import importlib.util
@@ -356,7 +356,10 @@ def test_another_kind_of_adapter_is_exported_merged(tmp_path, tokenizer, monkeyp
 @pytest.fixture
 def chatty(tokenizer):
     made = copy.deepcopy(tokenizer)
-    made.chat_template = "{{ bos_token }}{% for m in messages %}### Instruction:\n{{ m['content'] }}\n\n### Response:{% endfor %}"
+    made.chat_template = (
+        "{{ bos_token }}{% for m in messages %}### Instruction:\n{{ m['content'] }}\n\n### Response:"
+        "{% endfor %}"
+    )
     return made
 
 

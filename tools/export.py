@@ -1,13 +1,13 @@
-"""Hand a tuned model over: merge it, write GGUF for llama.cpp, check that the files answer as the model does.
+"""Hand a tuned model over: merge it, write GGUF, check that the files answer as the model does.
 
 python -m tools.export FOLDER                       with adapter_config.json, or with a merged model
 python -m tools.export FOLDER --kinds f16 q8_0      which files; an adapter alone is written too
-python -m tools.export FOLDER --base data/pocket/s  the adapter's base, if its config does not lead there
-python -m tools.export FOLDER --rounded             trained beside an NF4 base (QLoRA): round it first
+python -m tools.export FOLDER --base data/pocket/s  where the base is, if not where its config says
+python -m tools.export FOLDER --rounded             trained beside an NF4 base (QLoRA)
 python -m tools.export FOLDER --chat-template FILE  a Jinja template, if the tokenizer has none
 
-What it cannot export it refuses with a sentence (`Refused`). `make export FOLDER=…` runs it, and lesson
-18 shows how it works.
+What it cannot export it refuses with a sentence (`Refused`). `make export FOLDER=…` runs it,
+lesson 18 shows how it works.
 """
 
 import argparse
@@ -67,9 +67,10 @@ class Refused(Exception):
 
 
 def permuted(weight, heads):
-    """Rows of a query or key projection, [heads * d, ...], in llama.cpp's order: each head's halves interleaved.
+    """Rows of a query or key projection, [heads * d, ...], as llama.cpp wants them.
 
-    transformers' rotary embedding turns number i of a head with number i + d/2; llama.cpp's turns neighbours.
+    The two halves of each head are interleaved: transformers' rotary embedding turns number i of a
+    head together with number i + d/2, llama.cpp's turns neighbours.
     """
     halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
     return halves.swapaxes(1, 2).reshape(weight.shape)
@@ -110,7 +111,7 @@ def export(model, tokenizer, path, kind="f32", name="model"):
 
 
 def arrays(model):
-    """(llama.cpp's name, float32 array) of every tensor of the file, rows in llama.cpp's order; a tied head is left out."""
+    """(llama.cpp's name, float32 array in its order of rows) of every tensor but a tied head."""
     config = model.config
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     for key, weight in model.state_dict().items():
@@ -127,7 +128,7 @@ def head_width(config):
 
 
 def add_tokenizer(out, tokenizer, size):
-    """Vocabulary, merges, special ids and the chat template, so that the file needs nothing beside it."""
+    """Vocabulary, merges, special ids and the chat template: the file needs nothing beside it."""
     made = json.loads(tokenizer.backend_tokenizer.to_str())
     special = {t["id"] for t in made["added_tokens"] if t["special"]}
     tokens = {i: t for t, i in tokenizer.get_vocab().items()}
@@ -150,9 +151,10 @@ def add_tokenizer(out, tokenizer, size):
 
 
 def export_adapter(peft_model, path, adapter="default", name="adapter"):
-    """Write a LoRA adapter alone, float32, to be applied on its base's GGUF at run time. Returns the path.
+    """Write a LoRA adapter alone, float32, for its base's GGUF at run time. Returns the path.
 
-    Refused names what has no place in such a file. rsLoRA's scale alpha / sqrt(r) is written as the alpha that gives it.
+    Refused names what has no place in such a file. rsLoRA's scale alpha / sqrt(r) is written as
+    the alpha that gives it.
     """
     lora, config = peft_model.peft_config[adapter], peft_model.get_base_model().config
     if found := unwritable(lora):
@@ -210,8 +212,11 @@ ASKED = "{{ .Prompt }}"  # where a Modelfile's template puts the question
 
 
 def modelfile(name, tokenizer, context=512):
-    """Ollama's recipe for a GGUF file beside it. The Jinja template inside the file does not count for Ollama, so the prompt
-    that it makes of one question is written out in Go's language; the engine itself puts the token in front."""
+    """Ollama's recipe for a GGUF file beside it.
+
+    The Jinja template inside the file does not count for Ollama. So the prompt that it makes of one
+    question is written out in Go's language, without the BOS token, which the engine puts in front.
+    """
     asked = [{"role": "user", "content": ASKED}]
     prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
     prompt = prompt.removeprefix(tokenizer.bos_token or "")
@@ -222,7 +227,10 @@ def modelfile(name, tokenizer, context=512):
 
 
 def modelfile_faults(text, folder, tokenizer, chat, prompt):
-    """What can be told without Ollama: known words, one FROM whose file is there, and for a chat the token ids of `prompt`."""
+    """What can be told without Ollama: known words, one FROM and its file, the prompt's token ids.
+
+    `chat` is a list of messages whose last one makes `prompt`, the one of training.
+    """
     template = re.search(r'TEMPLATE """(.*?)"""', text, re.DOTALL)
     lines = re.sub(r'""".*?"""', "", text, flags=re.DOTALL).splitlines()
     words = [line.split(None, 1) for line in lines if line.strip() and line[0] != "#"]
@@ -238,7 +246,7 @@ def modelfile_faults(text, folder, tokenizer, chat, prompt):
 
 
 def vllm_command(base, adapters):
-    """The line that serves a base with every adapter's folder ({name: folder}) as a model of that name."""
+    """The line that serves a base, and every adapter ({name: folder}) as a model of that name."""
     rank = max(read_json(path / "adapter_config.json")["r"] for path in adapters.values())
     limit = min(allowed for allowed in RANKS if allowed >= rank)
     command = ["vllm", "serve", base, "--host", "127.0.0.1", "--enable-lora"]
@@ -272,7 +280,7 @@ def four_bit(folder):
 
 
 def find_base(folder, given=None):
-    """Folder (or hub id in the local cache) of an adapter's base: the one given, the one its config names, or the course's.
+    """Folder of an adapter's base: the one given, the one its config names, or the course's own.
 
     Refused says what was looked for.
     """
@@ -295,21 +303,22 @@ def find_base(folder, given=None):
 
 
 def check_folder(folder):
-    """Refused if a folder holds neither a LoRA adapter nor a whole model, or holds weights that cannot be exported."""
+    """Refused if a folder holds no adapter and no model, or weights that cannot be exported."""
     if not folder.is_dir():
         raise Refused(f"There is no folder {folder}. Give the one that save_pretrained wrote.")
     names = {p.name for p in folder.iterdir()}
     if not names & {"adapter_config.json", "config.json"}:
         raise Refused(
-            f"{folder.name} holds neither adapter_config.json nor config.json. Give the folder that "
-            "save_pretrained wrote; lesson 13's is called adapter."
+            f"{folder.name} holds neither adapter_config.json nor config.json. Give the folder "
+            "that save_pretrained wrote; lesson 13's is called adapter."
         )
     if not any(name.endswith(".safetensors") for name in names):
         raise Refused(f"{folder.name} holds no .safetensors. Save again; pickles are not read.")
     if "adapter_config.json" not in names and four_bit(folder):
         raise Refused(
-            f"{folder.name} was merged into 4-bit weights, which rounds the adapter away. Give the adapter's "
-            "folder instead: it is merged into 16-bit weights here (--rounded if it was trained beside 4 bits)."
+            f"{folder.name} was merged into 4-bit weights, which rounds the adapter away. Give the "
+            "adapter's folder instead: here it is merged into whole weights (--rounded if it was "
+            "trained beside 4 bits)."
         )
 
 
@@ -336,21 +345,21 @@ def check_model(model, tokenizer):
         raise Refused(f"This tool does not know this tokenizer's way to split text; {CONVERTER}.")
     if len(tokenizer) > config.vocab_size:
         raise Refused(
-            f"The tokenizer has {len(tokenizer):,} tokens and the model {config.vocab_size:,}: tokens were added "
-            "and the model's embeddings not resized, or this is another model's tokenizer."
+            f"The tokenizer has {len(tokenizer):,} tokens and the model {config.vocab_size:,}: "
+            "tokens were added and the model's embeddings not resized, or it is another's tokenizer."
         )
     stops = model.generation_config.eos_token_id
     stops = stops if isinstance(stops, list) else [stops]
     if tokenizer.eos_token_id not in stops:
         raise Refused(
-            f"The tokenizer ends a text with token {tokenizer.eos_token_id}, the model with {stops}. Answers would "
-            "not stop: set both to the token that the training rows ended in."
+            f"The tokenizer ends a text with token {tokenizer.eos_token_id}, the model with "
+            f"{stops}. Answers would not stop: set both to the token that the training rows ended in."
         )
 
 
 @torch.no_grad()
 def round_to_nf4(model):
-    """The model with its linear layers (not the head) rounded to NF4 and back, as QLoRA's training saw them."""
+    """The model, its linear layers (not the head) rounded to NF4 and back, as QLoRA saw them."""
     import bitsandbytes.functional as bnb
 
     for name, layer in model.named_modules():
@@ -363,7 +372,7 @@ def round_to_nf4(model):
 
 
 def load(folder, base=None, rounded=False):
-    """(model, tokenizer, is an adapter) from an adapter's folder and its base, or a merged folder; in float32 on the CPU.
+    """(model, tokenizer, is an adapter) of an adapter's or a merged folder, in float32 on the CPU.
 
     Refused says what cannot be exported and why. `rounded` rounds the base to NF4 first.
     """
@@ -380,7 +389,8 @@ def load(folder, base=None, rounded=False):
     where = find_base(folder, base) if adapter else folder
     if adapter and four_bit(where):
         raise Refused(
-            f"The base in {where.name} is stored in 4 bits. Give its 16-bit original: --base FOLDER."
+            f"The base in {where.name} is stored in 4 bits. Give its 16-bit original: "
+            "--base FOLDER."
         )
     model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32).eval()
     words = folder if (folder / "tokenizer.json").exists() else where
@@ -395,9 +405,10 @@ def load(folder, base=None, rounded=False):
 
 
 def serve(path, adapters=(), context=512, slots=1, name="model"):
-    """llama.cpp's server on 127.0.0.1 and a free port, computing in float32 on one thread; `del` stops it.
+    """llama.cpp's server on a free port of 127.0.0.1, in float32 on one thread; `del` stops it.
 
-    `adapters` are files, loaded at scale 0. Its address is `.listening_address`. RuntimeError if llama.cpp refuses a file.
+    `adapters` are files, loaded at scale 0. Its address is `.listening_address`. RuntimeError if
+    llama.cpp refuses a file.
     """
     import xllamacpp
 
@@ -423,7 +434,7 @@ def post(server, route, body):
 
 
 def answer_of(server, prompt, tokens, lora=()):
-    """Greedy answer of llama.cpp as token ids, end of text included; `lora` as [{"id", "scale"}]."""
+    """Greedy answer of llama.cpp as token ids with the end of text; `lora` as [{"id", "scale"}]."""
     body = {"prompt": prompt, "n_predict": tokens, "temperature": 0, "return_tokens": True}
     body |= {"cache_prompt": False} | ({"lora": list(lora)} if lora else {})
     return post(server, "/completion", body)["tokens"]
@@ -454,7 +465,7 @@ def texts_that_differ(server, tokenizer, texts=NASTY):
 
 
 def weights_that_differ(path, model, kind):
-    """Names of the tensors whose values in the file are not the model's, rounded as `kind` rounds."""
+    """Names of the tensors whose values in the file are not the model's, rounded as in `kind`."""
     there, wrong = {t.name: t for t in gguf.GGUFReader(path).tensors}, []
     for target, array in arrays(model):
         want, found = array if array.ndim == 1 else rounded(array, kind), there.pop(target, None)
@@ -475,7 +486,7 @@ def have_llama_cpp():
 
 
 def prompts(path=None, count=20):
-    """`count` prompts to compare answers on: lines {"prompt"} of a file, or the course's test questions."""
+    """`count` prompts to compare on: lines {"prompt"} of a file, or the course's test questions."""
     from utils import tasks
 
     rows = tasks.read_rows(pathlib.Path(path)) if path else tasks.load("facts", "test")
@@ -509,9 +520,10 @@ def run(
     tokens=40,
     say=print,
 ):
-    """Export a folder, check every file, and return the files; Refused if there is nothing that can be handed over.
+    """Export a folder, check every file, and return the files; Refused if nothing can be.
 
-    A float32 file is always written and compared, and kept only if asked for; a file that fails its check is removed.
+    A float32 file is always written and compared, and kept only if asked for. A file that fails its
+    check is removed.
     """
     folder = pathlib.Path(folder)
     model, tokenizer, adapter = load(folder, base, rounded)
@@ -525,16 +537,12 @@ def run(
     if adapter:
         try:
             made.append(export_adapter(model, to / f"{name}-adapter.gguf", name=name))
-            say(
-                f"{made[0].name}: {made[0].stat().st_size:,} bytes, to be applied on its base's file"
-            )
+            say(f"{made[0].name}: {made[0].stat().st_size:,} bytes, to be applied on its base")
         except (Refused, AttributeError) as error:
             say(f"no file of the adapter alone: {error}")
         model = model.merge_and_unload(safe_merge=True)
     if not tokenizer.chat_template:
-        say(
-            "no chat template: for chat requests llama.cpp will use ChatML, which this model has not seen"
-        )
+        say("no chat template: llama.cpp will use ChatML for chats, which this model has not seen")
     with tempfile.TemporaryDirectory() as spare:
         for kind in dict.fromkeys(["f32", *kinds]):
             path = (to if kind in kinds else pathlib.Path(spare)) / f"{name}-{kind}.gguf"

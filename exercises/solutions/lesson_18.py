@@ -1,4 +1,4 @@
-"""Solutions of lesson 18. A source defines `answer`, which the notebook's cell would hand to the check."""
+"""Solutions of lesson 18. A source defines `answer`, which the notebook's cell hands to the check."""
 
 ALPHA = "import math\ndef answer(r, alpha, rslora):\n    return "
 REST = "def answer(weight, heads):\n    d = weight.shape[0] // heads\n    return "
@@ -8,12 +8,16 @@ LEAKS = (
     "    return [n for n, t in files.items() if {}]"
 )
 PICKLE = "n.endswith(('.bin', '.pt', '.pkl'))"
-NEAR = "import re\ndef answer(files):\n    return [n for n, t in files.items() if n.endswith(('.bin', '.pt', '.pkl')) or "
+NEAR = (
+    "import re\ndef answer(files):\n    return [n for n, t in files.items() "
+    "if n.endswith(('.bin', '.pt', '.pkl')) or "
+)
 
 SOLUTIONS = {
     "alpha_in_file": [
         ALPHA + "alpha * math.sqrt(r) if rslora else alpha",
-        "import torch\ndef answer(r, alpha, rslora):\n    return torch.tensor(alpha) * (r ** 0.5 if rslora else 1)",
+        "import torch\ndef answer(r, alpha, rslora):\n"
+        "    return torch.tensor(alpha) * (r ** 0.5 if rslora else 1)",
     ],
     "restored": [
         REST + "weight.reshape(heads, d // 2, 2, -1).swapaxes(1, 2).reshape(weight.shape)",
@@ -63,8 +67,8 @@ WRONG = {
         (REST + "weight.reshape(heads, d // 2, 2, -1).swapaxes(1, 2)", "End with a reshape"),
         (REST + "weight.reshape(2, 6, 2, -1).swapaxes(1, 2).reshape(weight.shape)", "use `heads`"),
         (
-            REST
-            + "weight.copy_(weight.reshape(heads, d // 2, 2, -1).swapaxes(1, 2).reshape(weight.shape))",
+            REST + "weight.copy_(weight.reshape(heads, d // 2, 2, -1).swapaxes(1, 2)"
+            ".reshape(weight.shape))",
             "in place",
         ),
         (REST + "weight.roll(1, 0)", "they should be [0, 1, 2, 3]"),
@@ -74,7 +78,7 @@ WRONG = {
         (LEAKS.format("True"), "Every file was named"),
         (NEAR + "'/' in t]", "A slash alone"),
         (NEAR + "re.search(r'/(home|Users)/', t)]", "web address"),
-        (NEAR + "'hf_' in t]", "letters hf_ alone"),
+        (NEAR + "'hf_' in t]", "letters hf_ alone, and"),
         (
             NEAR.replace("n.endswith", "'.bin' in t or n.endswith") + "re.search(r'\\bhf_\\w', t)]",
             "speaks of a .bin",
