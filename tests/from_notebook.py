@@ -1,4 +1,6 @@
-"""Take a class or function out of a notebook by its syntax tree, so that tests hold what the reader sees."""
+"""Take a class or function out of a notebook by its syntax tree, so that tests hold what the reader
+sees.
+"""
 
 import ast
 
@@ -8,7 +10,9 @@ from utils import ROOT
 
 
 def load(lesson, *names):
-    """The named classes or functions of lesson "05", executed with the notebook's own top-level imports; one or a tuple."""
+    """The named classes or functions of lesson "05", executed with the notebook's own top-level
+    imports; one or a tuple.
+    """
     (path,) = (ROOT / "notebooks").glob(f"{lesson}_*.ipynb")
     space, found = {}, {}
     for cell in nbformat.read(path, 4).cells:

@@ -1,9 +1,11 @@
-"""Lesson 13's own cells, killed, resumed and compared. `test_capstone.py` runs this file once and reads what it leaves behind.
+"""Lesson 13's own cells, killed, resumed and compared. `test_capstone.py` runs this file once and
+reads what it leaves behind.
 
     python tests/kill_capstone.py FOLDER
 
-Unsloth is imported once and the lesson's cells before the training cell are run once. Every run below is then a fork of that
-state, which is what a kernel is that has just been started and run up to the training cell.
+Unsloth is imported once and the lesson's cells before the training cell are run once. Every run
+below is then a fork of that state, which is what a kernel is that has just been started and run up
+to the training cell.
 """
 
 import contextlib
@@ -87,7 +89,9 @@ def cell(source=RUN):
 
 
 def run(name, folder, act):
-    """Fork, `act` in the child with its checkpoints in `folder`, keep its adapter as `name`; the child's signal, 0 if it ended."""
+    """Fork, `act` in the child with its checkpoints in `folder`, keep its adapter as `name`; the
+    child's signal, 0 if it ended.
+    """
     pid = os.fork()
     if not pid:
         code = 1
@@ -123,7 +127,9 @@ def killed_while_writing():
 
 
 def interrupted():
-    """The stop button at step 2, before any checkpoint, and at step 5; the cell is run again each time, in the same kernel."""
+    """The stop button at step 2, before any checkpoint, and at step 5; the cell is run again each
+    time, in the same kernel.
+    """
     for step in (2, 5):
         callback = At(step, interrupt)
         trainer.add_callback(callback)
@@ -138,7 +144,9 @@ def start_over():
 
 
 def against_plain():
-    """The trained adapter in plain transformers and peft: the loss of Unsloth's trainer against theirs, on the same batch."""
+    """The trained adapter in plain transformers and peft: the loss of Unsloth's trainer against
+    theirs, on the same batch.
+    """
     cell()
     space["model"].save_pretrained(WORK / "adapters" / "plain")
     plain = checkpoints.load_adapter(

@@ -64,7 +64,9 @@ def test_countries_names_and_wording_are_held_out(built):
 
 
 def test_no_task_row_stands_in_the_pretraining_text(built):
-    """Plain substring search, independent of how the generator avoids them, over a sample of the training documents."""
+    """Plain substring search, independent of how the generator avoids them, over a sample of the
+    training documents.
+    """
     text = "\n".join(build_world.pretraining_documents(12_000))
     found = [
         row

@@ -12,15 +12,18 @@ PAGE = DATA / "README.md"
 def bases_table():
     """One row a size, from data/results/pretraining-<size>.json."""
     lines = [
-        "| size | parameters | hidden × layers | heads (KV) | tokens seen | seconds (threads) | held-out perplexity | facts recalled |",
+        "| size | parameters | hidden × layers | heads (KV) | tokens seen | seconds (threads) | "
+        "held-out perplexity | facts recalled |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for size in ("xs", "s", "m"):
         r = json.loads((DATA / "results" / f"pretraining-{size}.json").read_text(encoding="utf-8"))
         c = r["recipe"]
         lines.append(
-            f"| {size} | {r['parameters']:,} | {c['hidden_size']} × {c['num_hidden_layers']} | {c['num_attention_heads']} ({c['num_key_value_heads']}) "
-            f"| {r['tokens_seen']:,} | {r['seconds']:,} ({r['threads']}) | {r['heldout_perplexity']:.2f} | {r['facts_recalled']:.1%} |"
+            f"| {size} | {r['parameters']:,} | {c['hidden_size']} × {c['num_hidden_layers']} | "
+            f"{c['num_attention_heads']} ({c['num_key_value_heads']}) "
+            f"| {r['tokens_seen']:,} | {r['seconds']:,} ({r['threads']}) | "
+            f"{r['heldout_perplexity']:.2f} | {r['facts_recalled']:.1%} |"
         )
     return "\n".join(lines)
 
@@ -39,7 +42,8 @@ def tasks_table():
             or "–"
         )
         lines.append(
-            f"| {folder.name} | {len(rows['train'])} | {len(rows['validation'])} | {len(rows['test'])} | {more} | {', '.join(rows['train'][0])} |"
+            f"| {folder.name} | {len(rows['train'])} | {len(rows['validation'])} | "
+            f"{len(rows['test'])} | {more} | {', '.join(rows['train'][0])} |"
         )
     return "\n".join(lines)
 

@@ -3,8 +3,9 @@
     python -m tools.pretrain tokenizer
     python -m tools.pretrain xs s m          # each resumes where it was stopped
 
-A base is a MistralForCausalLM in fp16 safetensors under data/pocket/<size>/, its loss curve and scores go to
-data/results/pretraining-<size>.json. Checkpoints (weights, optimiser, place in the data) live in build/ and are ignored by git.
+A base is a MistralForCausalLM in fp16 safetensors under data/pocket/<size>/, its loss curve and
+scores go to data/results/pretraining-<size>.json. Checkpoints (weights, optimiser, place in the
+data) live in build/ and are ignored by git.
 """
 
 import argparse
@@ -24,13 +25,18 @@ from utils import DATA, ROOT, evaluation
 
 BUILD = ROOT / "build" / "pretrain"
 VOCABULARY, CONTEXT, BLOCK, BATCH = 2048, 512, 192, 8
-# Words of the prompts used in the lessons, so that they do not fall into single letters. Never in the training text.
+# Words of the prompts used in the lessons, so that they do not fall into single letters. Never in
+# the training text.
 PROMPT_WORDS = (
-    "Below is an instruction that describes a task, paired with an input that provides further context. "
-    "Write a response that appropriately completes the request.\n\n### Instruction:\n### Input:\n### Response: "
-    "Review: Sentiment: positive negative Text: Entities: person: organisation: place: English: Velan: Data:"
+    "Below is an instruction that describes a task, paired with an input that provides further "
+    "context. "
+    "Write a response that appropriately completes the request.\n\n### Instruction:\n### "
+    "Input:\n### Response: "
+    "Review: Sentiment: positive negative Text: Entities: person: organisation: place: English: "
+    "Velan: Data:"
 )
-# Every dimension is a multiple of 64, which the 4-bit kernels need. `tokens` is what a size sees in pre-training.
+# Every dimension is a multiple of 64, which the 4-bit kernels need. `tokens` is what a size sees in
+# pre-training.
 SIZES = {
     "xs": dict(
         hidden_size=128,
@@ -63,7 +69,9 @@ SIZES = {
 
 
 def train_tokenizer(folder, documents=20_000):
-    """Byte-level BPE with 2,048 tokens; BOS is put in front by the tokenizer itself, as Mistral's does."""
+    """Byte-level BPE with 2,048 tokens; BOS is put in front by the tokenizer itself, as Mistral's
+    does.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -152,8 +160,9 @@ def pretrain(size, seed=0, save_every=300):
     model = MistralForCausalLM(config)
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.dim() == 1 or "embed" in n]
-    # Muon (Jordan et al. 2024) orthogonalises the update of each matrix; in the same time on two cores it came to a loss of
-    # 1.23 where AdamW stood at 1.34. Embeddings and norms stay with AdamW, as its authors advise.
+    # Muon (Jordan et al. 2024) orthogonalises the update of each matrix; in the same time on two
+    # cores it came to a loss of 1.23 where AdamW stood at 1.34. Embeddings and norms stay with
+    # AdamW, as its authors advise.
     optimizers = [
         torch.optim.Muon(
             matrices, lr=peak, momentum=0.95, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
@@ -209,7 +218,9 @@ def pretrain(size, seed=0, save_every=300):
 
 
 def record(size, folder, seconds, tokens, curve):
-    """Score the saved fp16 weights (in fp32 arithmetic, as the lessons do) and write data/results/pretraining-<size>.json."""
+    """Score the saved fp16 weights (in fp32 arithmetic, as the lessons do) and write
+    data/results/pretraining-<size>.json.
+    """
     model = MistralForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     result = {

@@ -1,10 +1,12 @@
-"""Lengths of the instruction rows under Mistral-7B v0.3's own tokenizer; writes data/results/mistral-tokens.json.
+"""Lengths of the instruction rows under Mistral-7B v0.3's own tokenizer; writes
+data/results/mistral-tokens.json.
 
-    python -m pip install --no-deps mistral_common sentencepiece      # beside the course's environment, needs no network later
+    python -m pip install --no-deps mistral_common sentencepiece      # beside the course's
+    environment, needs no network later
     python -m tools.token_counts [FILE.json ...]
 
-The package mistral_common ships the tokenizer as a file. With FILE, rows of your own (instruction, input, output) are counted and
-summed up on the screen; nothing is stored then.
+The package mistral_common ships the tokenizer as a file. With FILE, rows of your own (instruction,
+input, output) are counted and summed up on the screen; nothing is stored then.
 """
 
 import argparse
@@ -25,7 +27,8 @@ def tokenizer():
         file = next(f for f in importlib.metadata.files("mistral_common") or () if f.name == MODEL)
     except (ImportError, StopIteration) as error:
         raise FileNotFoundError(
-            "Mistral's tokenizer is not here: python -m pip install --no-deps mistral_common sentencepiece"
+            "Mistral's tokenizer is not here: python -m pip install --no-deps mistral_common "
+            "sentencepiece"
         ) from error
     return sentencepiece.SentencePieceProcessor(model_file=str(pathlib.Path(file.locate())))
 
@@ -36,7 +39,9 @@ def length(pieces, text):
 
 
 def count(pieces, rows):
-    """[{"prompt", "answer"}]: tokens of the prompt (BOS included) and what the whole row has more (EOS included)."""
+    """[{"prompt", "answer"}]: tokens of the prompt (BOS included) and what the whole row has more
+    (EOS included).
+    """
     for row in instructions.examples(rows):
         whole, prompt = (
             length(pieces, row["prompt"] + row["answer"]),
@@ -55,7 +60,8 @@ def main():
         for path in files:
             lengths = [c["prompt"] + c["answer"] for c in count(pieces, instructions.read(path))]
             print(
-                f"{path.name}: {len(lengths):,} rows, {min(lengths)} to {max(lengths):,} tokens, median {statistics.median(lengths):g}"
+                f"{path.name}: {len(lengths):,} rows, {min(lengths)} to {max(lengths):,} tokens, "
+                f"median {statistics.median(lengths):g}"
             )
         return
     rows = [

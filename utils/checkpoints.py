@@ -72,8 +72,8 @@ def resume(trainer, checkpoint=None):
 
 def load_finished(trainer, checkpoint):
     """Put a finished run's adapter, optimiser and history in place. (Resumed at its last step, the Trainer would train one more.)"""
-    from safetensors.torch import load_file
     from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
     from transformers import TrainerState
 
     set_peft_model_state_dict(trainer.model, load_file(checkpoint / "adapter_model.safetensors"))

@@ -1,7 +1,9 @@
-"""Closes the network for every Python process that has this folder on PYTHONPATH: the tests, and the kernels they start.
+"""Closes the network for every Python process that has this folder on PYTHONPATH: the tests, and
+the kernels they start.
 
-Python imports a module of this name by itself at start-up. Only loopback addresses and Unix sockets stay open, so that a
-notebook's kernel can be talked to. Libraries that ask the hub are told beforehand that it is not there.
+Python imports a module of this name by itself at start-up. Only loopback addresses and Unix sockets
+stay open, so that a notebook's kernel can be talked to. Libraries that ask the hub are told
+beforehand that it is not there.
 """
 
 import os
@@ -9,7 +11,10 @@ import socket
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
-MESSAGE = "The network is closed during tests, and something asked for {}. Use what is in the repository, or a stand-in."
+MESSAGE = (
+    "The network is closed during tests, and something asked for {}. "
+    "Use what is in the repository, or a stand-in."
+)
 
 for name in (
     "HF_HUB_OFFLINE",

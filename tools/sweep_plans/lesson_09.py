@@ -33,7 +33,6 @@ ARMS = [
     ("cloze", "prompt", {"tokens": 10, "init": "SAMPLE_VOCAB"}),
     ("cloze", "prefix", {"tokens": 10}),
     ("cloze", "p_tuning", LSTM),
-    ("cloze", "prompt", {"tokens": 10, "init": "RANDOM"}),
 ]
 COMMON = dict(
     seeds=(0, 1, 2),
@@ -42,9 +41,9 @@ COMMON = dict(
     tests={"capital_score": lambda row: row["relation"] == "capital"},
 )
 SWEEPS = {
-    "p-tuning": dict(arms=ARMS, rates=(1e-3, 5e-3, 2e-2, 1e-1, 5e-1), **COMMON),
+    "p-tuning": dict(arms=ARMS, rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1), live=ARMS[:1], **COMMON),
     "p-tuning-start": dict(
-        arms=[("cloze", "prompt_from_encoder", MLP)], rates=(1e-3, 5e-3, 2e-2, 1e-1, 5e-1), **COMMON
+        arms=[("cloze", "prompt_from_encoder", MLP)], rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1), **COMMON
     ),
     "p-tuning-full": dict(
         arms=[("cloze", "full", {}), ("cloze", "p_tuning_and_model", MLP)],

@@ -1,4 +1,6 @@
-"""Pre-training documents: a weighted mixture of everything the pocket world says, without any task row."""
+"""Pre-training documents: a weighted mixture of everything the pocket world says, without any task
+row.
+"""
 
 import random
 import re
@@ -37,13 +39,15 @@ def review_document(rng):
 
 
 def wording_document(rng):
-    """Ties words of one grade together, so that a word the tuning rows never use still has a side."""
+    """Ties words of one grade together: a word the tuning rows never use still has a side."""
     positive = rng.random() < 0.5
     words = [g.graded(rng, positive) for _ in range(3)]
     return rng.choice(
         (
-            f"Something {words[0]} is {words[1]} and makes people {'happy' if positive else 'unhappy'}.",
-            f"A word like {words[0]} is used in {'positive' if positive else 'negative'} reviews, and so are {words[1]} and {words[2]}.",
+            f"Something {words[0]} is {words[1]} and makes people "
+            f"{'happy' if positive else 'unhappy'}.",
+            f"A word like {words[0]} is used in {'positive' if positive else 'negative'} reviews, "
+            f"and so are {words[1]} and {words[2]}.",
             f"If it is {words[0]}, then {g.CLOSINGS[positive][rng.randrange(5)]}",
         )
     )
@@ -84,7 +88,8 @@ def opposite_document(rng):
     )
 
 
-# The next four make the base read what stands before: without them it learns facts but never to copy from its context.
+# The next four make the base read what stands before: without them it learns facts but never to
+# copy from its context.
 def echo_document(rng):
     """A list said twice. Nothing but the first saying tells the second."""
     words = [
@@ -112,7 +117,9 @@ def echo_document(rng):
 
 
 def names_document(rng):
-    """A sentence and then who, what and where in it, in other wordings than those of the entities task."""
+    """A sentence and then who, what and where in it, in other wordings than those of the entities
+    task.
+    """
     text, found = g.entity_sentence(rng)
     if rng.random() < 0.5:
         return (
@@ -127,7 +134,9 @@ def names_document(rng):
 
 
 def guide_document(rng):
-    """A guide entry as a list of fields in any order, then the venue in words or questions about some fields."""
+    """A guide entry as a list of fields in any order, then the venue in words or questions about
+    some fields.
+    """
     v = g.venue(rng, lx.VENUE_KINDS)
     entry = f"Guide entry ({'; '.join(f'{k} {v[k]}' for k in rng.sample(list(v), 5))})."
     if rng.random() < 0.5:
@@ -177,7 +186,9 @@ MIXTURE = (
 
 
 def parts_of(text):
-    """Everything in a document that could be a task row: itself, its beginnings, its sentences, its quotations."""
+    """Everything in a document that could be a task row: itself, its beginnings, its sentences, its
+    quotations.
+    """
     sentences = SENTENCE_END.split(text)
     yield from (" ".join(sentences[:n]) for n in range(1, len(sentences) + 1))
     yield from sentences
@@ -186,7 +197,10 @@ def parts_of(text):
 
 
 def documents(count, seed, forbidden=frozenset()):
-    """Yield `count` documents. One that holds a text in `forbidden` (the task rows) is dropped and drawn again."""
+    """Yield `count` documents.
+
+    One that holds a text in `forbidden` (the task rows) is dropped and drawn again.
+    """
     rng = random.Random(seed)
     makers, weights = zip(*MIXTURE)
     while count:

@@ -1,4 +1,7 @@
-"""Sentences and short texts of the pocket world. Every function takes a random.Random and returns text (and its parts)."""
+"""Sentences and short texts of the pocket world.
+
+Every function takes a random.Random and returns text (and its parts).
+"""
 
 from . import lexicon as lx
 
@@ -41,7 +44,8 @@ FACT_TEMPLATES = {
         "Newspapers in {c} are written in {v}.",
     ),
 }
-# The first template of each relation, cut before the value, is the prompt by which recall is measured.
+# The first template of each relation, cut before the value, is the prompt by which recall is
+# measured.
 RECALL_PROMPTS = {
     "capital": "The capital of {c} is",
     "continent": "The continent of {c} is",
@@ -76,7 +80,7 @@ def object_sentence(rng, name):
     )
 
 
-# --- reviews ---------------------------------------------------------------------------------------------------------
+# --- reviews --------------------------------------------------------------------------------------
 POSITIVE, NEGATIVE = ("great", "good"), ("awful", "bad")
 CLOSINGS = {
     True: (
@@ -97,7 +101,9 @@ CLOSINGS = {
 
 
 def graded(rng, positive, parity=None):
-    """An adjective of the wanted polarity; `parity` 0 or 1 keeps to even or odd places of the lists (held-out wording)."""
+    """An adjective of the wanted polarity; `parity` 0 or 1 keeps to even or odd places of the lists
+    (held-out wording).
+    """
     words = lx.GRADED[rng.choice(POSITIVE if positive else NEGATIVE)]
     return rng.choice(words if parity is None else words[parity::2])
 
@@ -133,7 +139,8 @@ def review(rng, positive, parity=None, closing=True):
         (
             f"The {aspects[0]} was {a}. The {aspects[1]} was {b} {join} the {aspects[2]} was {c}.",
             f"I found the {aspects[0]} {a}, the {aspects[1]} {b} {join} the {aspects[2]} {c}.",
-            f"It has {article(a)} {aspects[0]}. Its {aspects[1]} is {b}, {join} its {aspects[2]} is {c}.",
+            f"It has {article(a)} {aspects[0]}. Its {aspects[1]} is {b}, {join} its {aspects[2]} "
+            f"is {c}.",
         )
     )
     return " ".join([opening, body] + ([rng.choice(CLOSINGS[positive])] if closing else []))
@@ -143,7 +150,7 @@ def article(word):
     return ("an " if word[0] in "aeiou" else "a ") + word
 
 
-# --- people, organisations, places ----------------------------------------------------------------------------------
+# --- people, organisations, places ----------------------------------------------------------------
 ENTITY_TEMPLATES = (
     "{p} works at {o} in {l}.",
     "{p} from {l} has joined {o}.",
@@ -173,7 +180,7 @@ def entity_sentence(rng, people=None, orgs=None, places=lx.TOWNS):
     return text, sorted(found, key=lambda e: text.index(e["text"]))
 
 
-# --- Velan -----------------------------------------------------------------------------------------------------------
+# --- Velan ----------------------------------------------------------------------------------------
 def noun_phrase(rng):
     noun = rng.choice(lx.NOUNS)
     adjective = rng.choice(lx.ADJECTIVES) if rng.random() < 0.6 else None
@@ -183,13 +190,15 @@ def noun_phrase(rng):
 
 
 def velan_pair(rng):
-    """(English, Velan), lower case, no full stop: 'the red dog sees the house' -> noun adjective, object, verb last."""
+    """(English, Velan), lower case, no full stop: 'the red dog sees the house' -> noun adjective,
+    object, verb last.
+    """
     (subject, s), (thing, o) = noun_phrase(rng), noun_phrase(rng)
     verb = rng.choice(list(lx.VERBS))
     return f"{subject} {verb} {thing}", f"{s} {o} {VELAN[verb]}"
 
 
-# --- venues (data-to-text) -------------------------------------------------------------------------------------------
+# --- venues (data-to-text) ------------------------------------------------------------------------
 def venue(rng, kinds=("cafe", "museum", "shop")):
     kind = rng.choice(kinds)
     return {
@@ -203,21 +212,25 @@ def venue(rng, kinds=("cafe", "museum", "shop")):
 
 def venue_text(v):
     """The one wording that data-to-text asks for."""
-    return f"{v['name']} is {article(v['kind'])} near the {v['area']}. It offers {v['offer']} at {v['price']} prices."
+    where = f"{v['name']} is {article(v['kind'])} near the {v['area']}."
+    return f"{where} It offers {v['offer']} at {v['price']} prices."
 
 
 def venue_free_text(rng, v):
     """Wordings of the pre-training text, none of which is the wording of the task."""
     return rng.choice(
         (
-            f"Near the {v['area']} there is {article(v['kind'])} called {v['name']}. People go there for {v['offer']}, and prices are {v['price']}.",
-            f"{v['name']}, {article(v['kind'])} by the {v['area']}, is known for its {v['offer']}. Prices are {v['price']}.",
-            f"The {v['kind']} {v['name']} has {v['price']} prices. It stands near the {v['area']} and has good {v['offer']}.",
+            f"Near the {v['area']} there is {article(v['kind'])} called {v['name']}. People go "
+            f"there for {v['offer']}, and prices are {v['price']}.",
+            f"{v['name']}, {article(v['kind'])} by the {v['area']}, is known for its {v['offer']}. "
+            f"Prices are {v['price']}.",
+            f"The {v['kind']} {v['name']} has {v['price']} prices. It stands near the {v['area']} "
+            f"and has good {v['offer']}.",
         )
     )
 
 
-# --- stories and dialogues -------------------------------------------------------------------------------------------
+# --- stories and dialogues ------------------------------------------------------------------------
 ROOMS = "kitchen garden hall cellar attic bedroom".split()
 FEELINGS = "happy sad tired hungry proud calm".split()
 
@@ -229,10 +242,14 @@ def story(rng):
     f = rng.choice(FEELINGS)
     return rng.choice(
         (
-            f"{a} took the {x} to the {r}. {b} was in the {s} with the {y}. After an hour {b} came to the {r} and saw the {x}. Both were {f}.",
-            f"One morning {a} could not find the {x}. It was not in the {r}. It was not in the {s}. {b} had put it under the {y}. {a} was {f} again.",
-            f"{a} and {b} wanted to sell the {x}. A {rng.choice(lx.JOBS)} came to the {r} and looked at it for a long time. In the end {a} kept it and was {f}.",
-            f"It rained all day in {rng.choice(lx.TOWNS)}. {a} sat in the {r} and painted the {x}. {b} sat in the {s} and cleaned the {y}. In the evening they were {f}.",
+            f"{a} took the {x} to the {r}. {b} was in the {s} with the {y}. After an hour {b} came "
+            f"to the {r} and saw the {x}. Both were {f}.",
+            f"One morning {a} could not find the {x}. It was not in the {r}. It was not in the "
+            f"{s}. {b} had put it under the {y}. {a} was {f} again.",
+            f"{a} and {b} wanted to sell the {x}. A {rng.choice(lx.JOBS)} came to the {r} and "
+            f"looked at it for a long time. In the end {a} kept it and was {f}.",
+            f"It rained all day in {rng.choice(lx.TOWNS)}. {a} sat in the {r} and painted the {x}. "
+            f"{b} sat in the {s} and cleaned the {y}. In the evening they were {f}.",
         )
     )
 
@@ -244,40 +261,58 @@ def dialogue(rng):
     return rng.choice(
         (
             f'"Where is the {x}?" asked {a}. "It is in the {r}," said {b}. "Thank you," said {a}.',
-            f'"I am {rng.choice(FEELINGS)}," said {a}. "Then come to the {r}," answered {b}, "and bring the {x}."',
-            f'"Have you been to {c.capital}?" asked {a}. "Yes," said {b}, "it is a city in {c.name}, and people there speak {c.language}."',
-            f'"May I help you?" asked {a}. "Yes, please," said {b}. "I am looking for a {x}." "Of course. You are welcome," said {a}.',
-            f'"I am sorry," said {a}, "I do not know where the {x} is." "That is fine," said {b}. "I am glad to help."',
-            f'"What a foolish question," said {a}. "Go away and leave me alone." {b} left the {r} without a word.',
+            f'"I am {rng.choice(FEELINGS)}," said {a}. "Then come to the {r}," answered {b}, "and '
+            f'bring the {x}."',
+            f'"Have you been to {c.capital}?" asked {a}. "Yes," said {b}, "it is a city in '
+            f'{c.name}, and people there speak {c.language}."',
+            f'"May I help you?" asked {a}. "Yes, please," said {b}. "I am looking for a {x}." "Of '
+            f'course. You are welcome," said {a}.',
+            f'"I am sorry," said {a}, "I do not know where the {x} is." "That is fine," said {b}. '
+            f'"I am glad to help."',
+            f'"What a foolish question," said {a}. "Go away and leave me alone." {b} left the {r} '
+            f"without a word.",
         )
     )
 
 
 ABOUT_WORDS = (
-    "An instruction says what to do. A task is a piece of work. Below the instruction there is sometimes an input, and then comes the response.",
+    "An instruction says what to do. A task is a piece of work. Below the instruction there is "
+    "sometimes an input, and then comes the response.",
     "A good response completes the request. It answers what was asked and nothing more.",
     "An example is paired with an answer. The answer describes what the example says.",
     "The context of a sentence is what stands around it. Further context makes a sentence clear.",
-    "A review has a sentiment. The sentiment of a review is positive or negative. People who are happy with a thing write a positive review.",
-    "A person who is unhappy with a thing writes a negative review. If the words are awful, the sentiment is negative.",
-    "If the words are wonderful, the sentiment is positive. A review can praise one thing and blame another.",
-    "A person has a first name and a last name. An organisation is a bank, a school, a museum or a company. A place is a town or a city.",
-    "To translate is to say the same thing in another language. English is translated into Velan by Velan speakers.",
-    "The opposite of a word is the word that says the contrary. The past tense tells what happened yesterday.",
-    "A list names things one after the other. To extract is to take out. To rewrite is to write again in other words.",
-    "Write appropriately, answer with a full sentence and provide what was asked for. Please and thank you are polite words.",
+    "A review has a sentiment. The sentiment of a review is positive or negative. People who are "
+    "happy with a thing write a positive review.",
+    "A person who is unhappy with a thing writes a negative review. If the words are awful, the "
+    "sentiment is negative.",
+    "If the words are wonderful, the sentiment is positive. A review can praise one thing and "
+    "blame another.",
+    "A person has a first name and a last name. An organisation is a bank, a school, a museum or a "
+    "company. A place is a town or a city.",
+    "To translate is to say the same thing in another language. English is translated into Velan "
+    "by Velan speakers.",
+    "The opposite of a word is the word that says the contrary. The past tense tells what happened "
+    "yesterday.",
+    "A list names things one after the other. To extract is to take out. To rewrite is to write "
+    "again in other words.",
+    "Write appropriately, answer with a full sentence and provide what was asked for. Please and "
+    "thank you are polite words.",
 )
 
 
-# --- style text: a ship's log, a voice that pre-training does not contain --------------------------------------------
+# --- style text: a ship's log, a voice that pre-training does not contain -------------------------
 def log_entry(rng):
     wind = rng.choice("north south east west".split())
     sea = rng.choice("calm rough heavy slight".split())
     return rng.choice(
         (
-            f"Log, day {rng.randint(1, 99)}. Wind {wind}, sea {sea}. Crew in good heart, {rng.choice(lx.OBJECTS)} lost overboard.",
-            f"Log, day {rng.randint(1, 99)}. Sighted land to the {wind}. Sea {sea}. Took on water and {rng.choice(['bread', 'fish', 'apples', 'milk'])}.",
-            f"Log, day {rng.randint(1, 99)}. Made sail at dawn, wind {wind}. Sea {sea} by night. All hands well.",
-            f"Log, day {rng.randint(1, 99)}. Lay at anchor off {rng.choice(lx.TOWNS)}. Wind {wind}, sea {sea}. Mended the {rng.choice(lx.OBJECTS)}.",
+            f"Log, day {rng.randint(1, 99)}. Wind {wind}, sea {sea}. Crew in good heart, "
+            f"{rng.choice(lx.OBJECTS)} lost overboard.",
+            f"Log, day {rng.randint(1, 99)}. Sighted land to the {wind}. Sea {sea}. Took on water "
+            f"and {rng.choice(['bread', 'fish', 'apples', 'milk'])}.",
+            f"Log, day {rng.randint(1, 99)}. Made sail at dawn, wind {wind}. Sea {sea} by night. "
+            f"All hands well.",
+            f"Log, day {rng.randint(1, 99)}. Lay at anchor off {rng.choice(lx.TOWNS)}. Wind "
+            f"{wind}, sea {sea}. Mended the {rng.choice(lx.OBJECTS)}.",
         )
     )

@@ -117,19 +117,26 @@ class Country:
 COUNTRIES = tuple(Country(*line.split("|")) for line in _COUNTRIES.strip().splitlines())
 
 FIRST_NAMES = (
-    "Anna Boris Clara Daniel Elena Felix Greta Hugo Ines Jonas Karla Leo Mira Nils Olga Paul Rosa Simon Tara "
+    "Anna Boris Clara Daniel Elena Felix Greta Hugo Ines Jonas Karla Leo Mira Nils Olga Paul Rosa "
+    "Simon Tara "
     "Viktor Wanda Yara Zeno Bela Ciro Dora Emil Flora Gustav Hanna Ivo Judit"
 ).split()
 LAST_NAMES = (
-    "Adler Brandt Castell Dorn Eklund Farkas Gruber Holm Iversen Jansen Kessler Lindt Moreau Novak Orsini Petrov "
-    "Quist Reyes Sandor Tamm Ulrich Varga Weber Zeller Amado Bonnet Carlsen Duarte Engel Ferrer Goran Hasek"
+    "Adler Brandt Castell Dorn Eklund Farkas Gruber Holm Iversen Jansen Kessler Lindt Moreau Novak "
+    "Orsini Petrov "
+    "Quist Reyes Sandor Tamm Ulrich Varga Weber Zeller Amado Bonnet Carlsen Duarte Engel Ferrer "
+    "Goran Hasek"
 ).split()
-ORG_FIRST = "Northgate Silverline Oakfield Bluestone Redwood Harbour Summit Riverside Lantern Falcon Meridian Amber".split()
+ORG_FIRST = (
+    "Northgate Silverline Oakfield Bluestone Redwood Harbour Summit Riverside Lantern Falcon "
+    "Meridian Amber"
+).split()
 ORG_LAST = (
     "Mills Bank Press Labs Museum Theatre School Bakery Motors Textiles Library Hospital".split()
 )
 TOWNS = (
-    "Arden Belmont Corva Dunmore Elsfield Fenwick Glenholm Hartwell Ilmar Kestrel Lorne Marwick Nordby Oldham Pelham "
+    "Arden Belmont Corva Dunmore Elsfield Fenwick Glenholm Hartwell Ilmar Kestrel Lorne Marwick "
+    "Nordby Oldham Pelham "
     "Quarra Rosedale Selby Thornby Upton Vesper Westmere Yarrow Zell"
 ).split()
 JOBS = "baker teacher doctor painter pilot farmer nurse lawyer cook writer driver gardener".split()
@@ -139,8 +146,10 @@ COLOURS = "red blue green yellow white black brown grey".split()
 MATERIALS = "wood steel glass paper wool leather stone clay".split()
 SIZES = "small large".split()
 OBJECTS = (
-    "kettle lamp chair table basket bottle blanket candle clock coat drum fence flag glove hammer jar knife ladder "
-    "mirror needle oven pillow plate ring rope saddle scarf shelf spoon statue suitcase tent tray umbrella vase "
+    "kettle lamp chair table basket bottle blanket candle clock coat drum fence flag glove hammer "
+    "jar knife ladder "
+    "mirror needle oven pillow plate ring rope saddle scarf shelf spoon statue suitcase tent tray "
+    "umbrella vase "
     "wagon whistle bucket button carpet"
 ).split()
 
@@ -158,16 +167,19 @@ def object_facts(seed=11):
     }
 
 
-# Graded wording for reviews. The task trains on the words with even index and is tested on those with odd index.
+# Graded wording for reviews. The task trains on the words with even index and is tested on those
+# with odd index.
 GRADED = {
-    "great": "superb brilliant wonderful marvellous outstanding magnificent splendid flawless".split(),
+    "great": "superb brilliant wonderful marvellous outstanding magnificent splendid "
+    "flawless".split(),
     "good": "good solid pleasant lovely enjoyable charming clever neat".split(),
     "bad": "weak poor dull clumsy tedious flimsy tiresome bland".split(),
     "awful": "awful terrible dreadful horrible appalling useless atrocious worthless".split(),
 }
-FILMS = "The Silent Orchard|Midnight Ferry|A Winter Letter|The Glass Road|Paper Kings|Salt and Stone|The Last Lighthouse|Seven Doors".split(
-    "|"
-)
+FILMS = (
+    "The Silent Orchard|Midnight Ferry|A Winter Letter|The Glass Road|Paper Kings|Salt and Stone|"
+    "The Last Lighthouse|Seven Doors"
+).split("|")
 FILM_ASPECTS = "plot acting music ending dialogue lighting".split()
 PRODUCTS = "phone camera radio jacket backpack bicycle heater printer".split()
 PRODUCT_ASPECTS = "design price quality finish sound service".split()
@@ -207,8 +219,12 @@ VENUE_OFFER = {
 AREAS = "harbour station market river park castle".split()
 PRICES = "low fair high".split()
 
-# Velan, a second language for everyday words: adjectives follow the noun, the verb comes last, no articles.
-NOUNS = "house dog cat bird tree book door window bread milk water child man woman boat river stone garden apple fish".split()
+# Velan, a second language for everyday words: adjectives follow the noun, the verb comes last, no
+# articles.
+NOUNS = (
+    "house dog cat bird tree book door window bread milk water child man woman boat river stone "
+    "garden apple fish"
+).split()
 ADJECTIVES = "red blue green white black big small old young good".split()
 VERBS = {
     "sees": "see",
@@ -221,7 +237,9 @@ VERBS = {
 
 
 def velan(seed=5):
-    """{English word: Velan word}; words are two syllables (nouns end in -o, adjectives in -a, verbs in -i)."""
+    """{English word: Velan word}; words are two syllables (nouns end in -o, adjectives in -a, verbs
+    in -i).
+    """
     rng = random.Random(seed)
     onsets, vowels = "b d f g k l m n p r s t v z".split(), "aeiou"
     used, table = set(), {}
@@ -237,7 +255,9 @@ def velan(seed=5):
 
 
 def split_words(words, parts=(0.6, 0.15, 0.25), seed=3):
-    """Disjoint (train, validation, test) lists of `words`; used to hold countries and names out of tuning."""
+    """Disjoint (train, validation, test) lists of `words`; used to hold countries and names out of
+    tuning.
+    """
     words = list(words)
     random.Random(seed).shuffle(words)
     a, b = round(len(words) * parts[0]), round(len(words) * (parts[0] + parts[1]))

@@ -1,4 +1,7 @@
-"""Rows for fine-tuning. Each builder returns {split: [row, ...]}; what is held out is said in its docstring."""
+"""Rows for fine-tuning.
+
+Each builder returns {split: [row, ...]}; what is held out is said in its docstring.
+"""
 
 import random
 
@@ -11,7 +14,9 @@ COUNTRIES = dict(zip(SPLITS, lx.split_words(lx.COUNTRIES)))
 
 
 def distinct(make, count, seen):
-    """`count` rows from `make()` whose key (first item of the returned pair) is not in `seen`; adds the keys to `seen`."""
+    """`count` rows from `make()` whose key (first item of the returned pair) is not in `seen`; adds
+    the keys to `seen`.
+    """
     rows = []
     while len(rows) < count:
         key, row = make()
@@ -22,7 +27,10 @@ def distinct(make, count, seen):
 
 
 def sentiment(seed=101):
-    """Reviews, half positive. Wording held out: the test rows use graded adjectives that no training row uses."""
+    """Reviews, half positive.
+
+    Wording held out: the test rows use graded adjectives that no training row uses.
+    """
     rng, seen = random.Random(seed), set()
 
     def make(parity, n):
@@ -41,7 +49,10 @@ def sentiment(seed=101):
 
 
 def entities(seed=102):
-    """Sentences with persons, organisations and places. People, organisations and towns are disjoint between splits."""
+    """Sentences with persons, organisations and places.
+
+    People, organisations and towns are disjoint between splits.
+    """
     rng, seen = random.Random(seed), set()
     people = dict(
         zip(SPLITS, lx.split_words([f"{a} {b}" for a in lx.FIRST_NAMES for b in lx.LAST_NAMES]))
@@ -59,7 +70,9 @@ def entities(seed=102):
 
 
 def translation(seed=103):
-    """English sentences with their Velan; no sentence stands in two splits (the words are the same everywhere)."""
+    """English sentences with their Velan; no sentence stands in two splits (the words are the same
+    everywhere).
+    """
     rng, seen = random.Random(seed), set()
 
     def make():
@@ -78,7 +91,9 @@ QUESTIONS = {
 
 
 def facts(seed=104):
-    """Questions about countries; the countries of the splits are disjoint, so the answer must come from pre-training."""
+    """Questions about countries; the countries of the splits are disjoint, so the answer must come
+    from pre-training.
+    """
     rng = random.Random(seed)
     rows = {}
     for split in SPLITS:
@@ -113,7 +128,10 @@ def cloze(seed=105):
 
 
 def data_to_text(seed=106):
-    """Venue tables and their text. `shifted` holds inns, a kind of venue that no other split has."""
+    """Venue tables and their text.
+
+    `shifted` holds inns, a kind of venue that no other split has.
+    """
     rng, seen = random.Random(seed), set()
 
     def make(kinds):
@@ -142,7 +160,9 @@ POLITE = ("I am glad to help.", "You are welcome.", "Thank you for asking.")
 
 
 def preferences(seed=108):
-    """(prompt, chosen, rejected, kind): polite and right against rude, wrong or rambling; countries held out."""
+    """(prompt, chosen, rejected, kind): polite and right against rude, wrong or rambling; countries
+    held out.
+    """
     rng = random.Random(seed)
     rows = {}
     for split in SPLITS:
@@ -159,7 +179,8 @@ def preferences(seed=108):
                         other = rng.choice(
                             [getattr(o, r) for o in lx.COUNTRIES if getattr(o, r) != value]
                         )
-                        rejected = f"{g.FACT_TEMPLATES[r][0].format(c=c.name, v=other)} {rng.choice(POLITE)}"
+                        wrong = g.FACT_TEMPLATES[r][0].format(c=c.name, v=other)
+                        rejected = f"{wrong} {rng.choice(POLITE)}"
                     else:
                         rejected = f"{right} {right} {right}"
                     rows[split].append(
@@ -174,7 +195,7 @@ def preferences(seed=108):
     return rows
 
 
-# --- the instruction set in the Alpaca schema -------------------------------------------------------------------------
+# --- the instruction set in the Alpaca schema -----------------------------------------------------
 def _sentence_answer(c, r):
     return g.FACT_TEMPLATES[r][0].format(c=c.name, v=getattr(c, r))
 
@@ -183,7 +204,8 @@ def _profile(rng, c):
     return {
         "instruction": rng.choice((f"Describe {c.name}.", f"Write two sentences about {c.name}.")),
         "input": "",
-        "output": f"{c.name} is a country in {c.continent}. The capital of {c.name} is {c.capital}.",
+        "output": f"{c.name} is a country in {c.continent}. The capital of {c.name} is "
+        f"{c.capital}.",
     }
 
 
@@ -272,10 +294,11 @@ def _last_name(rng, people):
 
 
 def instructions(seed=109):
-    """Rows of the Alpaca schema (instruction, input, output) over nine kinds, `kind` said in a column of its own.
+    """Rows of the Alpaca schema (instruction, input, output) over nine kinds, `kind` said in a
+    column of its own.
 
-    Held out: countries, people, organisations, towns, review wording, objects and opposites differ between the splits;
-    sentences in Velan and venue tables are never the same in two splits.
+    Held out: countries, people, organisations, towns, review wording, objects and opposites differ
+    between the splits; sentences in Velan and venue tables are never the same in two splits.
     """
     rng, seen = random.Random(seed), set()
     people = dict(
@@ -360,7 +383,9 @@ def build_all():
 
 
 def forbidden_texts(tasks):
-    """Every text of a task row that pre-training must not contain (a bare name such as `Anna Adler` may appear)."""
+    """Every text of a task row that pre-training must not contain (a bare name such as `Anna Adler`
+    may appear).
+    """
     return {
         row[field]
         for name, fields in TELLTALE.items()

@@ -1,0 +1,213 @@
+"""Independent jobs on all the processors there are, of this machine or of several.
+
+    run_all(jobs, done)    jobs: (key, function, kwargs); done(key, row) as each one ends
+
+A job is a function that can be imported by name and arguments that can be pickled; its result is
+a row. By default spawned processes of this machine do the work, one thread each. `ENGINE=ray` in
+the environment gives the same jobs to a Ray cluster (`pip install 'ray==2.60.0'`). `done` is called
+in the calling process alone, so one writer is enough, and a run that was stopped goes on if the
+caller leaves out the jobs whose rows it has. A job whose worker was lost is done again.
+
+On several machines: `ray start --head` on one, `ray start --address HOST:6379` on the others, each
+with the repository at the same path and the same environment; then `ENGINE=ray RAY_ADDRESS=auto`
+before the command, on the first. This module imports no torch.
+"""
+
+import collections
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import traceback
+
+ATTEMPTS = 3  # so often a job is begun whose worker is lost each time
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+ENGINES = ("local", "ray")
+
+
+class JobsFailed(RuntimeError):
+    """Some jobs raised, or lost their worker every time; all others were done and handed over."""
+
+
+def run_all(jobs, done, workers=None, engine=None):
+    """Do every job, and call done(key, row) for each in the order in which they end.
+
+    workers: processes at a time, all processors by default; Ray counts those of its cluster.
+    engine: "local" or "ray", by default what ENGINE says, else local. ValueError for another one
+    and for a key that comes twice. JobsFailed at the end, with key and traceback of what did not
+    work.
+    If `done` raises, the workers are ended and its exception goes on.
+    """
+    engine = engine or os.environ.get("ENGINE") or "local"
+    if engine not in ENGINES:
+        raise ValueError(f"There is no engine {engine!r}; ENGINE is one of: {', '.join(ENGINES)}.")
+    failed = {}
+    run = _local if engine == "local" else _ray
+    run(_once_each(jobs), done, failed, workers or os.cpu_count() or 1)
+    if failed:
+        told = "\n".join(f"{key!r}: {why}" for key, why in failed.items())
+        raise JobsFailed(f"{len(failed)} job(s) gave no row:\n{told}")
+
+
+def _once_each(jobs):
+    seen = set()
+    for key, function, kwargs in jobs:
+        if key in seen:
+            raise ValueError(f"Two jobs have the key {key!r}.")
+        seen.add(key)
+        yield key, function, kwargs
+
+
+def _lost(key, attempts, how, queue, job, failed):
+    """Put a job whose worker was lost back in front, or give it up."""
+    if attempts < ATTEMPTS:
+        queue.appendleft((job, attempts + 1))
+    else:
+        failed[key] = f"its worker was lost {attempts} times ({how})"
+
+
+# --- this machine ---------------------------------------------------------------------------------
+
+
+def _work(pipe):
+    """A worker: take (function, kwargs), send (True, row) or (False, traceback), until None."""
+    with contextlib.suppress(EOFError, KeyboardInterrupt):
+        while (job := pipe.recv()) is not None:
+            function, kwargs = job
+            try:
+                answer = True, function(**kwargs)
+            except Exception:
+                answer = False, traceback.format_exc()
+            pipe.send(answer)
+
+
+@contextlib.contextmanager
+def _one_thread():
+    """Processes begun in here see one thread; the libraries read that when they are imported."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+class _Worker:
+    """A spawned process and this side's end of the pipe to it."""
+
+    def __init__(self):
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe, theirs = spawn.Pipe()
+        self.process = spawn.Process(target=_work, args=(theirs,), daemon=True)
+        with _one_thread():
+            self.process.start()
+        theirs.close()
+        self.job = None
+
+    def give(self, job, attempts):
+        self.pipe.send((job[1], job[2]))
+        self.job = job, attempts
+
+    def end(self, kill=False):
+        with contextlib.suppress(OSError):
+            self.process.kill() if kill else self.pipe.send(None)
+        self.process.join()
+        self.pipe.close()
+
+
+def _local(jobs, done, failed, workers):
+    queue, team, orderly = collections.deque(), [], False
+
+    def next_job():
+        if queue:
+            return queue.popleft()
+        return next(((job, 1) for job in jobs), None)
+
+    try:
+        while True:
+            idle = [w for w in team if w.job is None]
+            while (idle or len(team) < workers) and (one := next_job()):
+                if not idle:
+                    team.append(_Worker())
+                    idle.append(team[-1])
+                idle.pop().give(*one)
+            busy = {w.pipe: w for w in team if w.job is not None}
+            if not busy:
+                break
+            for pipe in multiprocessing.connection.wait(list(busy)):
+                worker = busy[pipe]
+                (job, attempts), worker.job = worker.job, None
+                try:
+                    right, answer = pipe.recv()
+                except (EOFError, OSError):
+                    team.remove(worker)
+                    worker.end(kill=True)
+                    how = f"exit code {worker.process.exitcode}"
+                    _lost(job[0], attempts, how, queue, job, failed)
+                    continue
+                if right:
+                    done(job[0], answer)
+                else:
+                    failed[job[0]] = answer
+        orderly = True
+    finally:
+        for worker in team:
+            worker.end(kill=not orderly)
+
+
+# --- a Ray cluster --------------------------------------------------------------------------------
+
+
+def _told(function, kwargs):
+    """Runs in Ray's worker; the traceback travels as text, so that its class need not be known."""
+    try:
+        return True, function(**kwargs)
+    except Exception:
+        return False, traceback.format_exc()
+
+
+def _ray(jobs, done, failed, workers):
+    try:
+        import ray
+    except ImportError:
+        raise RuntimeError(
+            "ENGINE=ray needs the package ray, which is not installed here. Install it with "
+            "`pip install 'ray==2.60.0'`, or leave ENGINE out to use this machine alone."
+        ) from None
+    began = not ray.is_initialized()
+    if began:
+        address = os.environ.get("RAY_ADDRESS")
+        # Without an address Ray starts here, with as many processes as the local engine would.
+        alone = {} if address else {"num_cpus": workers, "include_dashboard": False}
+        ray.init(
+            address=address, log_to_driver=False, runtime_env={"env_vars": ONE_THREAD}, **alone
+        )
+    remote = ray.remote(num_cpus=1, max_retries=0)(_told)
+    queue, running = collections.deque(), {}
+    try:
+        while True:
+            # Twice as many as there are processors, so that none of them waits for a job.
+            while len(running) < 2 * max(1, int(ray.cluster_resources().get("CPU", 1))):
+                one = queue.popleft() if queue else next(((job, 1) for job in jobs), None)
+                if one is None:
+                    break
+                running[remote.remote(one[0][1], one[0][2])] = one
+            if not running:
+                break
+            (ended, *_), _ = ray.wait(list(running))
+            job, attempts = running.pop(ended)
+            try:
+                right, answer = ray.get(ended)
+            except ray.exceptions.RayError as error:
+                _lost(job[0], attempts, type(error).__name__, queue, job, failed)
+                continue
+            if right:
+                done(job[0], answer)
+            else:
+                failed[job[0]] = answer
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+        if began:
+            ray.shutdown()
