@@ -1,4 +1,5 @@
-"""Lesson 13 as readers edit it. `test_capstone.py` runs this file once and reads what it leaves behind.
+"""Lesson 13 as readers edit it. `test_capstone.py` runs this file once and reads what it leaves
+behind.
 
     python tests/edit_capstone.py FOLDER
 

@@ -357,7 +357,8 @@ def test_another_kind_of_adapter_is_exported_merged(tmp_path, tokenizer, monkeyp
 def chatty(tokenizer):
     made = copy.deepcopy(tokenizer)
     made.chat_template = (
-        "{{ bos_token }}{% for m in messages %}### Instruction:\n{{ m['content'] }}\n\n### Response:"
+        "{{ bos_token }}{% for m in messages %}### Instruction:\n{{ m['content'] }}\n\n### "
+        "Response:"
         "{% endfor %}"
     )
     return made
