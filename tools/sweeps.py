@@ -1,16 +1,23 @@
-"""Sweeps behind the lessons' stored results: every arm gets the same search, the rate is chosen on validation rows.
+"""Sweeps behind the lessons' stored results: every arm gets the same search, by one rule of choice.
 
     python -m tools.sweeps lora-rank            # names from tools/sweep_plans/; goes on where it was stopped
 
-Each arm (task, method, options) is trained once per rate of the grid with seed 0. The rate with the best validation
-score (ties: the lower validation loss) is trained again with the other seeds. Every run is kept, chosen or not.
+The rule (`choose`): each arm (task, method, options) is trained at every rate of the grid with three seeds; the rate with the
+best mean validation score wins, ties go to the lower mean validation loss. While the winner lies at an edge of the grid, the grid
+grows there. A rate whose score moves by more than MAX_WOBBLE when only rounding moves is not eligible. Every run is kept,
+chosen or not. The runs that a lesson makes again (`live` in a plan) are repeated under five noises and in two numeric modes, and
+how far each of their numbers moved is stored with them.
 """
 
 import argparse
 import functools
 import importlib
 import json
+import math
+import os
 import pkgutil
+import subprocess
+import sys
 
 import torch
 from tqdm import tqdm
@@ -68,6 +75,8 @@ def run(
         batch_size=batch_size,
         progress=False,
     )
+    validation_score, validation_loss = evaluation.score_and_loss(model, tokenizer, validation)
+    test_score, test_loss = evaluation.score_and_loss(model, tokenizer, test)
     return {
         "base": base,
         "task": task,
@@ -78,9 +87,10 @@ def run(
         "steps": steps,
         "count": count,
         "batch_size": batch_size,
-        "validation_score": evaluation.exact_match(model, tokenizer, validation),
-        "validation_loss": round(evaluation.answer_loss(model, tokenizer, validation), 5),
-        "test_score": evaluation.exact_match(model, tokenizer, test),
+        "validation_score": validation_score,
+        "validation_loss": round(validation_loss, 5),
+        "test_score": test_score,
+        "test_loss": round(test_loss, 5),
         **{
             column: evaluation.exact_match(model, tokenizer, [r for r in splits["test"] if part(r)])
             for column, part in (tests or {}).items()
@@ -92,83 +102,192 @@ def run(
     }
 
 
-def best(rows):
-    """The row with the highest validation score; among equals, the lowest validation loss."""
-    return max(rows, key=lambda r: (r["validation_score"], -r["validation_loss"]))
+MAX_WOBBLE = 0.02
+NOISES, LIVE_NOISES = (1, 2), (1, 2, 3, 4, 5)
+MODES = {
+    "MKL compatible": {"MKL_CBWR": "COMPATIBLE"},
+    "no vector instructions": {"ATEN_CPU_CAPABILITY": "default"},
+}
+WIDENED = 3  # a grid grows by at most so many rates at each end
+SERIES = [float(f"{digit}e{power}") for power in range(-6, 3) for digit in (1, 3)]
+
+
+def wobble(row, others, columns=None):
+    """{column: largest distance of the others' value from the row's} of the columns that hold measured numbers."""
+    columns = columns or [
+        n
+        for n, v in row.items()
+        if isinstance(v, float) and n not in ("lr", "seconds") and "cpu" not in n
+    ]
+    return {n: round(max(abs(o[n] - row[n]) for o in others), 5) for n in columns}
+
+
+def choose(get, rates, seeds, noises=NOISES):
+    """(rate, {rate: wobble of the score} of those that were looked at): the one rule of choice of the course.
+
+    `get(lr, seed, noise)` gives the row of a run, `noise` None for the run as it is. Runs that cannot change the choice are
+    not made: where even perfect scores with the seeds still to come would leave a rate's mean below the best mean.
+    """
+    rates, wobbles, first = sorted(rates), {}, seeds[0]
+    grown = {0: 0, -1: 0}
+    while True:
+        best = _leader(get, [lr for lr in rates if wobbles.get(lr, 0) <= MAX_WOBBLE], seeds)
+        if best is None:  # nothing is steady: the least unsteady, and the rows say so
+            return min(wobbles, key=wobbles.get), wobbles
+        edge = 0 if best == rates[0] else -1 if best == rates[-1] else None
+        if len(rates) > 1 and edge is not None and grown[edge] < WIDENED:
+            beyond = [lr for lr in SERIES if (lr < best * 0.7 if edge == 0 else lr > best * 1.4)]
+            if beyond:
+                rates = sorted([*rates, beyond[-1] if edge == 0 else beyond[0]])
+                grown[edge] += 1
+                continue
+        if best not in wobbles:
+            there, columns = get(best, first, None), ("validation_score",)
+            shaken = [get(best, first, noise) for noise in noises]
+            wobbles[best] = wobble(there, shaken, columns)["validation_score"] if noises else 0.0
+            if wobbles[best] > MAX_WOBBLE:
+                continue
+        return best, wobbles
+
+
+def _leader(get, rates, seeds):
+    """The rate with the best (mean validation score, -mean validation loss); None of no rates."""
+    done = {lr: [get(lr, seeds[0], None)] for lr in rates}
+    shares = all(0 <= rows[0]["validation_score"] <= 1 for rows in done.values())
+    perfect = 1.0 if shares else math.inf
+    leader, leading = None, (-math.inf, 0.0)
+    for lr in sorted(rates, key=lambda lr: -done[lr][0]["validation_score"]):
+        rows = done[lr]
+        for seed in seeds[1:]:
+            reachable = sum(r["validation_score"] for r in rows) + perfect * (
+                len(seeds) - len(rows)
+            )
+            if reachable / len(seeds) < leading[0] - 1e-9:
+                break
+            rows.append(get(lr, seed, None))
+        else:
+            reached = _merit(rows)
+            if reached > leading:
+                leader, leading = lr, reached
+    return leader
+
+
+def _merit(rows):
+    """What the rule of choice compares: (mean validation score, minus the mean validation loss)."""
+    return (
+        round(results.mean(rows, "validation_score"), 9),
+        -results.mean(rows, "validation_loss"),
+    )
 
 
 def best_rate(rows):
     """The rate with the highest validation score over all seeds; among equals, the lowest validation loss."""
     by_rate = {lr: results.select(rows, lr=lr) for lr in dict.fromkeys(r["lr"] for r in rows)}
-    return max(
-        by_rate,
-        key=lambda lr: (
-            round(results.mean(by_rate[lr], "validation_score"), 9),
-            -results.mean(by_rate[lr], "validation_loss"),
-        ),
-    )
+    return max(by_rate, key=lambda lr: _merit(by_rate[lr]))
 
 
 class Ledger:
     """Finished runs on disk, so that a stopped sweep goes on."""
 
     def __init__(self, name):
+        self.name = name
         self.path = ROOT / "build" / "sweeps" / f"{name}.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
         self.rows = [json.loads(line) for line in lines]
 
-    def get(self, run=run, **settings):
-        """The stored row of these settings, or a new run, stored before it is returned."""
-        key = {**settings, "options": json.dumps(settings["options"])}
+    def get(self, run=run, noise=None, **settings):
+        """The stored row of these settings, or a new run, stored before it is returned.
+
+        `noise` is None, the seed of a noise on the weights (PEFT_COURSE_PERTURB), or the name of one of MODES, which needs a
+        process of its own.
+        """
+        key = {**settings, "options": json.dumps(settings["options"]), "noise": noise}
         found = results.select(self.rows, **key)
         if not found:
-            found = [run(**settings)]
+            found = [{**self._made(run, noise, settings), "noise": noise}]
             self.rows += found
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(found[0]) + "\n")
-        return found[0]
+        return {name: value for name, value in found[0].items() if name != "noise"}
+
+    def _made(self, run, noise, settings):
+        if noise in MODES:
+            code = f"from tools import sweeps; print(sweeps.one({self.name!r}, {settings!r}))"
+            environment = {**os.environ, **MODES[noise]}
+            done = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+            )
+            if done.returncode:
+                raise RuntimeError(f"{self.name} failed under {noise}: {done.stderr[-2000:]}")
+            return json.loads(done.stdout.splitlines()[-1])
+        os.environ["PEFT_COURSE_PERTURB"] = str(noise or 0)
+        try:
+            return run(**settings)
+        finally:
+            del os.environ["PEFT_COURSE_PERTURB"]
+
+
+def runner_of(plan):
+    """The plan's own function that makes a run, or `run`, with what the plan says of rows and tests."""
+    given = {k: plan[k] for k in ("keep", "form", "tests") if k in plan}
+    return functools.partial(plan.get("run", run), **given)
+
+
+def one(name, settings):
+    """The row of one run of a sweep as JSON, for a process of its own with other numerics."""
+    torch.set_num_threads(1)
+    return json.dumps(runner_of(SWEEPS[name])(**settings))
 
 
 def sweep(name):
     plan = SWEEPS[name]
     ledger, rows = Ledger(name), []
-    base, runner = (
-        plan.get("base", "pocket-s"),
-        functools.partial(
-            plan.get("run", run), **{k: plan[k] for k in ("keep", "form", "tests") if k in plan}
-        ),
-    )
+    seeds, rates = plan["seeds"], plan.get("rates", methods.RATES)
     for task, method, options in tqdm(plan["arms"], desc=name):
-        common = dict(
-            run=runner,
-            task=task,
-            method=method,
-            options=options,
-            steps=plan["steps"],
-            base=base,
-            count=plan.get("count"),
-            batch_size=plan.get("batch_size", 16),
-        )
+        common = {
+            "task": task,
+            "method": method,
+            "options": options,
+            "steps": plan["steps"],
+            "base": plan.get("base", "pocket-s"),
+            "count": plan.get("count"),
+            "batch_size": plan.get("batch_size", 16),
+        }
+        mine = []  # every run of this arm that was made without noise
+
+        def get(lr, seed, noise=None):
+            row = ledger.get(runner_of(plan), noise, **common, lr=lr, seed=seed)
+            if noise is None and row not in mine:
+                mine.append(row)
+            return row
+
         if plan.get(
             "curve"
-        ):  # every rate with every seed, so that what is forgotten can be drawn over the rate with its spread
-            every = [
-                ledger.get(**common, lr=lr, seed=seed)
-                for seed in plan["seeds"]
-                for lr in plan.get("rates", methods.RATES)
-            ]
-            rows += [{**row, "chosen": row["lr"] == best_rate(every)} for row in every]
-            continue
-        searched = [ledger.get(**common, lr=lr, seed=0) for lr in plan.get("rates", methods.RATES)]
-        chosen = best(searched)["lr"]
-        rows += [{**row, "chosen": row["lr"] == chosen} for row in searched]
-        rows += [
-            {**ledger.get(**common, lr=chosen, seed=seed), "chosen": True}
-            for seed in plan["seeds"]
-            if seed
-        ]
-    path = results.save(
+        ):  # all rates with all seeds, for a figure over the rate with its spread
+            for lr in rates:
+                for seed in seeds:
+                    get(lr, seed)
+        chosen, wobbles = choose(get, rates, seeds, plan.get("noises", NOISES))
+        chosen_rows = [get(chosen, seed) for seed in seeds]
+        live = (task, method, options) in plan.get("live", [])
+        noises = (*LIVE_NOISES, *MODES) if live else plan.get("noises", NOISES)
+        if noises:
+            moved = wobble(chosen_rows[0], [get(chosen, seeds[0], noise) for noise in noises])
+        for row in sorted(mine, key=lambda r: (r["lr"], r["seed"])):
+            row = {**row, "chosen": row["lr"] == chosen}
+            if row["lr"] in wobbles:
+                row["eligible"] = wobbles[row["lr"]] <= MAX_WOBBLE
+            if noises and row["chosen"] and row["seed"] == seeds[0]:
+                row |= {"wobble": moved, "wobble_of": len(noises)}
+            rows.append(row)
+        store(name, plan, rows)
+    print(f"{len(rows)} runs in data/results/{name}.json")
+
+
+def store(name, plan, rows):
+    """Write what is there of a sweep; after every arm, so that a lesson can be written before the last one is done."""
+    results.save(
         name,
         rows,
         {
@@ -177,10 +296,17 @@ def sweep(name):
             "rates": plan.get("rates", methods.RATES),
             "batch_size": plan.get("batch_size", 16),
             "threads": torch.get_num_threads(),
-            "rule": f"rate by validation score, ties by validation loss, {'mean over the seeds' if plan.get('curve') else 'seed 0'}",
+            "arms_done": len({(r["task"], r["method"], r["options"]) for r in rows}),
+            "arms": len(plan["arms"]),
+            "rule": RULE,
         },
     )
-    print(f"{len(rows)} runs in {path.relative_to(ROOT)}")
+
+
+RULE = (
+    "mean validation score over the seeds, ties by mean validation loss; the grid grows until the winner is inside; "
+    f"no rate whose score moves by over {MAX_WOBBLE} when only rounding moves"
+)
 
 
 def main():
@@ -188,7 +314,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sweep", nargs="+", choices=SWEEPS)
-    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(1)
     for name in parser.parse_args().sweep:
         sweep(name)
 

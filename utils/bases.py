@@ -127,15 +127,50 @@ def four_bit_config(double_quantisation=True):
 
 
 def settle_four_bit(model):
-    """Keep 4-bit layers on the plain CPU path and return the model; needed before the first evaluation.
+    """Make a loaded model compute in the same way on every processor, and return it; call it after every load.
 
     On processors with AVX512-BF16, bitsandbytes 0.50 repacks the weights at the first evaluation, and training after that
     passes no gradient to a layer's input: the score falls silently. Other processors skip that path, so results would
-    depend on the machine.
+    depend on the machine. With PEFT_COURSE_PERTURB set, the weights get their noise here, see `perturb`.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+    return perturb(model, noise_seed())
+
+
+def noise_seed():
+    """The seed in PEFT_COURSE_PERTURB, or None if it is not set (or 0). ValueError if it is no whole number from 0 on."""
+    given = os.environ.get("PEFT_COURSE_PERTURB", "").strip()
+    if given and not given.isdecimal():
+        raise ValueError(
+            f"PEFT_COURSE_PERTURB is {given!r}. It must be a whole number: the seed of the noise, or 0 for none."
+        )
+    return int(given or 0) or None
+
+
+@torch.no_grad()
+def perturb(model, seed, size=1e-7):
+    """Multiply every weight by 1 + size * noise, in place, once a model: what rounds differently on another machine.
+
+    In float32 that changes the last bit or two. Of a 4-bit layer the scales of its blocks change, not its codes. `seed` None leaves
+    the model alone. Returns the model.
+    """
+    if seed is None or getattr(model, "perturbed_with", None) == seed:
+        return model
+    generator = torch.Generator().manual_seed(seed)
+
+    def shake(tensor):
+        noise = torch.randn(tensor.shape, generator=generator).to(tensor.device)
+        tensor.copy_(tensor.float() * (1 + size * noise))
+
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        if parameter.is_floating_point():
+            shake(parameter)
+        elif state is not None:
+            shake(state.state2.absmax if state.nested else state.absmax)
+    model.perturbed_with = seed
     return model
 
 

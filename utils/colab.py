@@ -212,16 +212,13 @@ def quieten():
 
 
 def seed(value=0):
-    """Seed Python, NumPy and torch; on a CPU also ask torch for deterministic algorithms (on a card several kernels have none)."""
+    """Seed Python, NumPy and torch."""
     import numpy
     import torch
 
     random.seed(value)
     numpy.random.seed(value)
     torch.manual_seed(value)
-    if not torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def figures_inline(dpi=96):

@@ -62,15 +62,76 @@ def evaluating(model):
         model.train(was_training)
 
 
-def _scored_batches(model, tokenizer, pairs, batch_size):
-    """Yield (logits over the label positions, labels), both shifted by one, [batch, length - 1, ...], longest rows last."""
+def labelled_logits(model, batch):
+    """(logits [n, vocabulary] in float32, targets [n]) at the n labels of a batch.
+
+    Most positions of a batch are prompt or padding, and nothing is predicted there. So the head, by
+    far the widest layer of a small model, and the last block's feed-forward layer, whose output at a
+    position serves that position alone, get only the states that predict a label: hooks pick them
+    out. A model whose head is not called as a module (some fused losses) gives all logits, and they
+    are picked out afterwards. Virtual tokens that a prompt method puts in front are skipped.
+    """
+    labels = batch["labels"]
+    wanted = torch.zeros_like(labels, dtype=torch.bool)
+    wanted[:, :-1] = labels[:, 1:] != IGNORE  # position i predicts token i + 1
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    if hasattr(model, "get_decoder") and _padded_right(inputs["attention_mask"]):
+        inputs["attention_mask"] = None  # causal: no token sees the padding behind it
+    with _only_where(model, wanted):
+        logits = model(**inputs).logits
+    targets = labels[:, 1:][wanted[:, :-1]]
+    picked = logits.shape[:2] == (1, len(targets))
+    return (logits[0] if picked else logits[:, -wanted.shape[1] :][wanted]).float(), targets
+
+
+def _padded_right(mask):
+    """Is this a mask of tokens [rows, length] with its zeros, if any, at the end of the rows?"""
+    return mask.dim() == 2 and bool((mask[:, 1:] <= mask[:, :-1]).all())
+
+
+@contextlib.contextmanager
+def _only_where(model, wanted):
+    """Inside, head and last feed-forward layer compute only the positions of `wanted` [rows, length]."""
+    length = wanted.shape[1]
+
+    def pick(_, inputs):
+        pick.seen = inputs[0].shape[1]  # with the virtual tokens of a prompt method
+        return inputs[0][:, -length:][wanted][None]
+
+    def put_back(_, __, output):
+        whole = output.new_zeros(len(wanted), pick.seen, output.shape[-1])
+        whole[:, -length:][wanted] = output[0]
+        return whole
+
+    hooks = []
+    if hasattr(model, "get_output_embeddings"):
+        hooks.append(model.get_output_embeddings().register_forward_pre_hook(pick))
+    # A block that is computed again in the backward pass would be so without the hooks.
+    if hasattr(model, "get_decoder") and not model.is_gradient_checkpointing:
+        last = getattr(model.get_decoder(), "layers", [None])[-1]
+        if isinstance(getattr(last, "mlp", None), torch.nn.Module):
+            hooks.append(last.mlp.register_forward_pre_hook(pick))
+            hooks.append(last.mlp.register_forward_hook(put_back, prepend=True))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def scored_batches(model, tokenizer, pairs, batch_size):
+    """Yield the rows batch by batch, short rows first, for scores that need no generation.
+
+    Each item is (numbers of the batch's rows, logits [n, vocabulary] at its n labels, labels [n], and
+    for each label the place of its row in the batch [n]).
+    """
     order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]))
     for start in range(0, len(order), batch_size):
         index = order[start : start + batch_size]
         batch = collate([pairs[i] for i in index], tokenizer.pad_token_id, model.device)
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        # Prompt methods put virtual tokens in front: only the last positions belong to the text.
-        yield index, logits[:, -batch["labels"].shape[1] :][:, :-1].float(), batch["labels"][:, 1:]
+        logits, labels = labelled_logits(model, batch)
+        row_of = (batch["labels"][:, 1:] != IGNORE).nonzero()[:, 0]
+        yield index, logits, labels, row_of
 
 
 def correct_rows(model, tokenizer, rows, batch_size=100, eos=True):
@@ -78,10 +139,10 @@ def correct_rows(model, tokenizer, rows, batch_size=100, eos=True):
     pairs = [encode_pair(tokenizer, r["prompt"], r["answer"], eos) for r in rows]
     hits = [False] * len(rows)
     with evaluating(model):
-        for index, logits, labels in _scored_batches(model, tokenizer, pairs, batch_size):
-            right = ((logits.argmax(-1) == labels) | (labels == IGNORE)).all(-1)
-            for i, hit in zip(index, right.tolist()):
-                hits[i] = hit
+        for index, logits, labels, row_of in scored_batches(model, tokenizer, pairs, batch_size):
+            wrong = set(row_of[logits.argmax(-1) != labels].tolist())
+            for place, i in enumerate(index):
+                hits[i] = place not in wrong
     return hits
 
 
@@ -90,32 +151,27 @@ def exact_match(model, tokenizer, rows, batch_size=100):
     return sum(correct_rows(model, tokenizer, rows, batch_size)) / len(rows)
 
 
+def score_and_loss(model, tokenizer, rows, batch_size=100):
+    """(exact match, answer loss) of the rows from the same forward passes."""
+    pairs = [encode_pair(tokenizer, r["prompt"], r["answer"]) for r in rows]
+    total, count, wrong = 0.0, 0, 0
+    with evaluating(model):
+        for _, logits, labels, row_of in scored_batches(model, tokenizer, pairs, batch_size):
+            total += torch.nn.functional.cross_entropy(logits, labels, reduction="sum").item()
+            count += len(labels)
+            wrong += len(set(row_of[logits.argmax(-1) != labels].tolist()))
+    return 1 - wrong / len(rows), total / count
+
+
 def answer_loss(model, tokenizer, rows, batch_size=100):
     """Mean cross-entropy of the answer tokens (EOS included), in nats a token."""
-    return _mean_loss(
-        model,
-        tokenizer,
-        [encode_pair(tokenizer, r["prompt"], r["answer"]) for r in rows],
-        batch_size,
-    )
-
-
-def _mean_loss(model, tokenizer, pairs, batch_size):
-    total, count = 0.0, 0
-    with evaluating(model):
-        for _, logits, labels in _scored_batches(model, tokenizer, pairs, batch_size):
-            total += torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum"
-            ).item()
-            count += (labels != IGNORE).sum().item()
-    return total / count
+    return score_and_loss(model, tokenizer, rows, batch_size)[1]
 
 
 def perplexity(model, tokenizer, texts, batch_size=50):
     """exp(mean cross-entropy a token) over whole texts, each scored from BOS to EOS."""
-    return math.exp(
-        _mean_loss(model, tokenizer, [encode_pair(tokenizer, "", t) for t in texts], batch_size)
-    )
+    rows = [{"prompt": "", "answer": text} for text in texts]
+    return math.exp(answer_loss(model, tokenizer, rows, batch_size))
 
 
 def facts():

@@ -95,13 +95,13 @@ def log_probabilities(model, tokenizer, texts, batch_size=100):
     pairs = [evaluation.encode_pair(tokenizer, *text) for text in texts]
     total, greedy = torch.zeros(len(texts)), torch.zeros(len(texts), dtype=torch.bool)
     with evaluation.evaluating(model):
-        for index, logits, labels in evaluation._scored_batches(
+        for index, logits, labels, row_of in evaluation.scored_batches(
             model, tokenizer, pairs, batch_size
         ):
-            kept = labels != evaluation.IGNORE
-            token = logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-            total[index] = (token * kept).sum(-1).cpu()
-            greedy[index] = ((logits.argmax(-1) == labels) | ~kept).all(-1).cpu()
+            token = logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]
+            total[index] = torch.zeros(len(index)).index_add(0, row_of.cpu(), token.cpu())
+            wrong = row_of[logits.argmax(-1) != labels].cpu()
+            greedy[index] = ~torch.isin(torch.arange(len(index)), wrong)
     return total, greedy
 
 

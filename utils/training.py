@@ -108,7 +108,9 @@ def train(
         )
     pairs = encode(model, tokenizer, rows)
     steps, batch_size, lr, warmup = bases.chosen().budget(steps, batch_size, lr, warmup)
-    optimizer = torch.optim.AdamW(parameters or learnable, lr=lr, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(
+        parameters or learnable, lr=lr, weight_decay=weight_decay, fused=True
+    )
     peaks = [group["lr"] for group in optimizer.param_groups]
     history = History()
     if checkpoint is not None:
@@ -145,12 +147,9 @@ def train(
 
 
 def loss_of(model, batch):
-    """Mean cross-entropy over the labels of a batch; virtual tokens that a prompt method puts in front are skipped."""
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    logits = logits[:, -batch["labels"].shape[1] :][:, :-1].float()
-    return torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=evaluation.IGNORE
-    )
+    """Mean cross-entropy over the labels of a batch, in nats a token."""
+    logits, targets = evaluation.labelled_logits(model, batch)
+    return torch.nn.functional.cross_entropy(logits, targets)
 
 
 def encode(model, tokenizer, rows):

@@ -200,6 +200,7 @@ def by_rows(task, steps, rates, counts=(10, 100, 300)):
         steps=steps,
         batch_size=8,
         rates=rates,
+        live=[(task, "full", {"rows": 300})],
         arms=[(task, "full", {"rows": n}) for n in counts],
     )
 

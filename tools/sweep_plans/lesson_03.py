@@ -17,6 +17,7 @@ SWEEPS = {
         COMMON,
         steps=60,
         curve=True,
+        live=[("sentiment", "full", {})],
         arms=[
             ("sentiment", "full", {}),
             ("sentiment", "lora", {"rank": 8}),

@@ -10,6 +10,7 @@ def arms(*options):
 SWEEPS = {
     "adapter-bottleneck": dict(
         COMMON,
+        live=arms({"bottleneck": 16}),
         rates=(1e-3, 3e-3, 1e-2, 3e-2),
         arms=[
             *arms({"bottleneck": 16}),
@@ -18,7 +19,6 @@ SWEEPS = {
             *arms(
                 {"bottleneck": 1},
                 {"bottleneck": 64},
-                {"bottleneck": 32, "placement": "pfeiffer"},
                 {"bottleneck": 16, "train_norms": False},
                 {"bottleneck": 4},
             ),

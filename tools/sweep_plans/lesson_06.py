@@ -7,6 +7,12 @@ ARMS = [
 ]
 
 SWEEPS = {
-    "qlora": dict(seeds=(0, 1, 2), steps=80, rates=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2), arms=ARMS),
+    "qlora": dict(
+        seeds=(0, 1, 2),
+        steps=80,
+        rates=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+        arms=ARMS,
+        live=[("facts", "lora", {"rank": 8, "four_bit": True})],
+    ),
     "qlora-one-rate": dict(seeds=(0, 1, 2), steps=80, rates=(3e-3,), arms=ARMS),
 }

@@ -2,8 +2,6 @@
 
 import json
 
-import torch
-
 from utils import bases, evaluation, methods, tasks, training
 
 
@@ -13,29 +11,6 @@ def guide(row):
         **row,
         "prompt": "Guide entry (" + row["data"].replace(": ", " ").replace(" | ", "; ") + ").",
     }
-
-
-def scored(model, tokenizer, rows):
-    """(exact match, loss a token) in one pass over the rows."""
-    pairs, hits, total, count = (
-        [evaluation.encode_pair(tokenizer, r["prompt"], r["answer"]) for r in rows],
-        0,
-        0.0,
-        0,
-    )
-    with evaluation.evaluating(model):
-        for _, logits, labels in evaluation._scored_batches(model, tokenizer, pairs, 100):
-            hits += (
-                ((logits.argmax(-1) == labels) | (labels == evaluation.IGNORE)).all(-1).sum().item()
-            )
-            total += torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1),
-                labels.flatten(),
-                ignore_index=evaluation.IGNORE,
-                reduction="sum",
-            ).item()
-            count += (labels != evaluation.IGNORE).sum().item()
-    return hits / len(rows), round(total / count, 5)
 
 
 def exchanged(rows):
@@ -76,8 +51,12 @@ def run(
         "batch_size": batch_size,
     }
     for split, rows in splits.items():
-        row[f"{split}_score"], row[f"{split}_loss"] = scored(model, tokenizer, rows)
-    row["exchanged_loss"] = scored(model, tokenizer, exchanged(splits["test"][:100]))[1]
+        row[f"{split}_score"], row[f"{split}_loss"] = evaluation.score_and_loss(
+            model, tokenizer, rows
+        )
+    row["exchanged_loss"] = evaluation.score_and_loss(
+        model, tokenizer, exchanged(splits["test"][:100])
+    )[1]
     return {
         **row,
         "facts_kept": evaluation.facts_kept(model, tokenizer),
@@ -94,12 +73,19 @@ PREFIX, MLP, LORA, FULL = (
     ("full", {}),
 )
 SHORT = [("prefix", {"tokens": tokens}) for tokens in (1, 5)]
-COMMON = dict(run=run, seeds=(0, 1, 2), steps=120, batch_size=8, rates=(1e-3, 1e-2, 1e-1, 3e-1))
+COMMON = dict(
+    run=run,
+    seeds=(0, 1, 2),
+    steps=120,
+    batch_size=8,
+    rates=(3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
+    live=[("data_to_text", *PREFIX)],
+)
 SWEEPS = {
     "prefix-guide": dict(
         COMMON,
         form=guide,
-        rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
+        rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
         arms=[("data_to_text", *arm) for arm in (PREFIX, LORA, FULL, *SHORT, MLP)],
     ),
     "prefix-new-form": dict(COMMON, arms=[("data_to_text", *arm) for arm in (PREFIX, LORA, MLP)]),

@@ -29,7 +29,7 @@ def is_film(row):
 
 
 COMMON = dict(seeds=(0, 1, 2), steps=120, batch_size=8, form=sentence)
-PROMPT = dict(rates=(1e-2, 3e-2, 1e-1, 3e-1, 1.0), **COMMON)
+PROMPT = dict(rates=(1e-2, 3e-2, 1e-1, 3e-1, 1.0), live=[("sentiment", "prompt", LABELS)], **COMMON)
 FULL = dict(rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), **COMMON)
 FILMS = dict(keep=is_film, tests={"products_score": lambda row: not is_film(row)})
 

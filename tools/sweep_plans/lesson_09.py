@@ -42,9 +42,9 @@ COMMON = dict(
     tests={"capital_score": lambda row: row["relation"] == "capital"},
 )
 SWEEPS = {
-    "p-tuning": dict(arms=ARMS, rates=(1e-3, 5e-3, 2e-2, 1e-1, 5e-1), **COMMON),
+    "p-tuning": dict(arms=ARMS, rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1), live=ARMS[:1], **COMMON),
     "p-tuning-start": dict(
-        arms=[("cloze", "prompt_from_encoder", MLP)], rates=(1e-3, 5e-3, 2e-2, 1e-1, 5e-1), **COMMON
+        arms=[("cloze", "prompt_from_encoder", MLP)], rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1), **COMMON
     ),
     "p-tuning-full": dict(
         arms=[("cloze", "full", {}), ("cloze", "p_tuning_and_model", MLP)],
