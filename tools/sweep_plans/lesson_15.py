@@ -231,8 +231,13 @@ def run_ppo(task, method, options, lr, seed, steps, base="pocket-s", count=None,
 
 
 PROGRAM, COUNTED = ["right", "polite", "brief"], ["right", "counted"]
-LORA_RATES, FULL_RATES = (1e-3, 3e-3, 1e-2), (1e-4, 3e-4, 1e-3)
-ALL = dict(seeds=(0, 1, 2), batch_size=64, curve=True)
+GRPO = dict(run=run_grpo, steps=20, seeds=(0, 1, 2), batch_size=64)
+
+
+def grpo_arm(rank, reward=PROGRAM, **options):
+    return ("preferences", "grpo", {"rank": rank, "reward": reward, **options})
+
+
 SWEEPS = {
     "rewards-start": dict(
         run=run_start,
@@ -241,43 +246,35 @@ SWEEPS = {
         arms=[("preferences", "lora", {})],
         seeds=(0,),
         batch_size=rewards.ROWS,
+        noises=(),
     ),
-    "ppo-judge": dict(
-        run=run_ppo,
-        steps=16,
-        rates=(3e-4, 1e-3, 3e-3),
-        arms=[("preferences", "ppo", {"rank": 8, "beta": beta}) for beta in (0.0, 0.1)],
-        **{**ALL, "batch_size": 32},
-    ),
-    "grpo-lora": dict(
-        run=run_grpo,
-        steps=20,
-        rates=LORA_RATES,
-        arms=[("preferences", "grpo", {"rank": r, "reward": PROGRAM}) for r in (1, 8)],
-        **ALL,
-    ),
-    "grpo-full": dict(
-        run=run_grpo,
-        steps=20,
-        rates=FULL_RATES,
-        arms=[("preferences", "grpo", {"rank": 0, "reward": PROGRAM})],
-        **ALL,
-    ),
+    # Two betas at the same learning rates: nothing is chosen, so each rate is a sweep of its own.
+    **{
+        f"ppo-judge-{lr:g}": dict(
+            run=run_ppo,
+            steps=16,
+            rates=(lr,),
+            arms=[("preferences", "ppo", {"rank": 8, "beta": beta}) for beta in (0.0, 0.1)],
+            seeds=(0, 1, 2),
+            batch_size=32,
+            noises=(),
+        )
+        for lr in (1e-3, 3e-3, 1e-2)
+    },
+    "grpo-lora": dict(rates=(1e-3, 3e-3, 1e-2), arms=[grpo_arm(1), grpo_arm(8)], **GRPO),
+    "grpo-full": dict(rates=(1e-4, 3e-4, 1e-3), arms=[grpo_arm(0)], **GRPO),
     "grpo-cheated": dict(
-        run=run_grpo,
-        steps=20,
         rates=(3e-3,),
-        arms=[
-            ("preferences", "grpo", {"rank": 8, "reward": COUNTED, "beta": beta})
-            for beta in (0.0, 0.1)
-        ],
-        **ALL,
+        arms=[grpo_arm(8, COUNTED, beta=beta) for beta in (0.0, 0.1)],
+        noises=(),
+        **GRPO,
     ),
     "rewards-copied": dict(
         run=run_copy,
         steps=80,
-        rates=(3e-4, 1e-3, 3e-3, 1e-2),
+        rates=(1e-3, 3e-3, 1e-2),
         arms=[("preferences", "sft", {"rank": 8, "answers": a}) for a in ("chosen", "own")],
-        **{**ALL, "batch_size": 16},
+        seeds=(0, 1, 2),
+        batch_size=16,
     ),
 }
