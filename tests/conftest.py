@@ -1,4 +1,9 @@
-"""Every test runs with the network closed, one thread and no progress bars, also when pytest is started by hand."""
+"""Every test runs with the network closed, no progress bars and one thread, also when pytest is started by hand.
+
+The kernels that nbval starts inherit this process's environment: so they see PEFT_COURSE_TESTS=1,
+with which a finding that does not hold and a run that differs from its stored twin raise instead of
+telling the reader, and the number of threads, which a setting from outside may change.
+"""
 
 import importlib.util
 import os
@@ -6,14 +11,20 @@ import pathlib
 
 import pytest
 
+from tests import comparing
+
 CLOSED = pathlib.Path(__file__).parent / "closed_network" / "sitecustomize.py"
-os.environ.update(PEFT_COURSE_QUIET="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+os.environ.update(PEFT_COURSE_QUIET="1", PEFT_COURSE_TESTS="1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 os.environ.pop("PEFT_COURSE_BASE", None)
 
 _spec = importlib.util.spec_from_file_location("closed_network", CLOSED)
 _spec.loader.exec_module(
     importlib.util.module_from_spec(_spec)
 )  # does nothing if `make test` has closed it already
+
+comparing.install()
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import tomllib
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from utils import ROOT, colab
 
@@ -71,6 +72,29 @@ def test_constraints_are_closed_over_what_the_pins_need():
     } == set()
 
 
+def refusing(python, pins, needs):
+    """Names of the pinned packages whose Requires-Python, {name: text}, excludes a Python."""
+    there = [name for name in pins if colab._key(name) in needs]
+    assert len(there) > 0.9 * len(pins), "few of the pinned packages are installed here"
+    return [n for n in there if not SpecifierSet(needs[colab._key(n)]).contains(python)]
+
+
+def test_every_pin_accepts_each_python_that_the_course_promises():
+    """The README says "3.11 or newer"; 3.11.2 is what Debian 12 has."""
+    import importlib.metadata
+
+    needs = {
+        colab._key(d.name): d.metadata["Requires-Python"] or ""
+        for d in importlib.metadata.distributions()
+    }
+    pins = colab.read_pins(ROOT / "constraints.txt")
+    pins |= colab.read_pins(ROOT / "requirements-unsloth.txt")
+    for python in ("3.11.0", "3.11.2", "3.12.0", "3.13.0", "3.14.0"):
+        assert SpecifierSet(PROJECT["requires-python"]).contains(python)
+        assert refusing(python, pins, needs) == [], python
+    assert refusing("3.11.2", pins, {**needs, "soupsieve": ">=3.11.5"}) == ["soupsieve"]
+
+
 def test_what_is_installed_is_what_is_pinned():
     here = colab.installed()
     pins = PINS | colab.read_pins(ROOT / "requirements-unsloth.txt")
@@ -108,7 +132,6 @@ def test_unsloth_accepts_the_pins():
 def test_unsloth_file_says_why_and_colab_accepts_what_unsloth_does():
     assert "--no-deps" in (ROOT / "requirements-unsloth.txt").read_text(encoding="utf-8")
     import importlib.metadata
-    from packaging.specifiers import SpecifierSet
 
     for need in map(Requirement, importlib.metadata.requires("unsloth")):
         name = next((n for n in colab.ACCEPTED if colab._key(n) == colab._key(need.name)), None)
@@ -128,11 +151,17 @@ def test_unsloth_file_says_why_and_colab_accepts_what_unsloth_does():
         assert wrongly == [], f"{name}: utils.colab.ACCEPTED lets through what Unsloth excludes"
 
 
-def test_ci_calls_make_test():
+def test_ci_calls_make_test_and_once_more_with_noise():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     text = script.read_text(encoding="utf-8")
-    assert "set -euo pipefail" in text and text.strip().splitlines()[-1] == "make test"
+    assert "set -euo pipefail" in text
+    assert text.splitlines()[-2:] == ["make test", "make test-machine NUMERICS=noise1"]
+
+
+def test_no_line_of_the_makefile_is_too_wide():
+    lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if len(line.expandtabs(4)) > 110] == []
 
 
 def make(*arguments, cwd=ROOT, **environment):
@@ -174,7 +203,7 @@ def test_help_lists_every_target():
         )
     )
     listed = make("help").stdout
-    assert {"lab", "test", "test-all", "run", "notebooks", "badges", "bases", "help"} <= targets
+    assert {"lab", "test", "test-machines", "run", "notebooks", "badges", "help"} <= targets
     assert [t for t in targets if f"make {t} " not in listed] == []
 
 
@@ -241,6 +270,49 @@ def test_lab_without_a_display_prints_the_address_and_opens_no_browser(fresh):
     call = (fresh / "calls").read_text().splitlines()[-1]
     assert call.startswith("-m jupyterlab") and call.endswith("notebooks")
     assert sys.platform == "darwin" or "--no-browser" in call
+
+
+MACHINE = """case "$*" in *pytest*) ;; *) exit 0;; esac
+echo "$* $OMP_NUM_THREADS $PEFT_COURSE_PERTURB $MKL_CBWR $ATEN_CPU_CAPABILITY." >> calls
+case "$PEFT_COURSE_PERTURB" in
+1) echo "the lesson differs"; echo "1 failed, 8 passed in 3.00s"; exit 1;;
+2) echo "no memory left"; exit 2;;
+*) echo "9 passed in 2.00s";;
+esac"""
+
+
+def test_machines_runs_the_suite_on_each_and_ends_with_a_line_about_each(fresh):
+    (fresh / ".venv" / "bin").mkdir(parents=True)
+    script(fresh / ".venv" / "bin" / "python", MACHINE)
+    none = {
+        "PEFT_COURSE_PERTURB": "",
+        "MKL_CBWR": "",
+        "ATEN_CPU_CAPABILITY": "",
+        "NUMERICS": "as-is",
+    }
+    done = make("test-machines", f"PYTHON={sys.executable}", cwd=fresh, **none)
+    assert done.returncode and "the lesson differs" in done.stdout
+    assert [line.split(maxsplit=1) for line in done.stdout.splitlines()[-5:]] == [
+        ["as-is", "9 passed in 2.00s"],
+        ["compatible", "9 passed in 2.00s"],
+        ["noise1", "1 failed, 8 passed in 3.00s"],
+        ["noise2", "did not finish"],
+        ["two-threads", "9 passed in 2.00s"],
+    ]
+    calls = (fresh / "calls").read_text().splitlines()
+    assert [call.split("not slow ")[1] for call in calls] == [
+        "1   .",
+        "1  COMPATIBLE default.",
+        "1 1  .",
+        "1 2  .",
+        "2   .",
+    ]
+    assert ["-n 1 " in call for call in calls] == [False] * 4 + [True]
+
+
+def test_numerics_that_are_not_there_are_one_sentence():
+    done = make("test-machine", "NUMERICS=arm")
+    assert done.returncode and 'There are no numerics "arm". There are: as-is ' in done.stderr
 
 
 def test_a_lesson_that_is_not_there_is_one_sentence():

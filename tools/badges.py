@@ -1,10 +1,13 @@
-"""Badges, set-up cells, cost lines and the README's table, all made from pyproject.toml's repository and data/results/timings.json.
+"""Badges, set-up cells, cost lines and the README's table.
+
+All are made from pyproject.toml's repository and data/results/timings.json.
 
 python -m tools.badges                     rewrite them
 python -m tools.badges --repository o/n    change the repository first (`make badges REPO=o/n`)
 """
 
 import argparse
+import copy
 import json
 import pathlib
 import re
@@ -12,13 +15,20 @@ import sys
 import tomllib
 
 import nbformat
+import yaml
 
+from tools.pages import essence
 from utils import ROOT
 from utils.colab import SETUP_CELL
 
 NOTEBOOKS = ROOT / "notebooks"
+COURSE = ROOT / "docs" / "course.yml"
 TIMINGS = ROOT / "data" / "results" / "timings.json"
-BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
+# The line of badges of a lesson; it begins with Colab's.
+ROW = re.compile(r"(?m)^\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\).*$")
+SITE = re.compile(r"(<!-- site -->).*?(<!-- /site -->)", re.DOTALL)
+OPEN = re.compile(r"(<!-- open -->\n).*?(<!-- /open -->)", re.DOTALL)
+NEEDS = re.compile(r"(<!-- needs -->\n).*?(<!-- /needs -->)", re.DOTALL)
 COST = re.compile(r"(?m)^.*<!-- cost -->.*$")
 TABLE = re.compile(r"(<!-- lessons -->\n).*?(<!-- /lessons -->)", re.DOTALL)
 
@@ -50,12 +60,48 @@ def lesson_paths(folder=NOTEBOOKS):
     return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
 
 
-def badge(filename, repo):
-    """Markdown of a notebook's Colab badge."""
-    return (
-        "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-        f"(https://colab.research.google.com/github/{repo}/blob/main/notebooks/{filename})"
-    )
+def launches(filename, repo):
+    """[(place, badge's picture, address)] where a lesson opens. Codespaces opens them all."""
+    file = f"{repo}/blob/main/notebooks/{filename}"
+    return [
+        (
+            "Colab",
+            "https://colab.research.google.com/assets/colab-badge.svg",
+            f"https://colab.research.google.com/github/{file}",
+        ),
+        (
+            "Kaggle",
+            "https://kaggle.com/static/images/open-in-kaggle.svg",
+            f"https://kaggle.com/kernels/welcome?src=https://github.com/{file}",
+        ),
+        (
+            "Binder",
+            "https://mybinder.org/badge_logo.svg",
+            f"https://mybinder.org/v2/gh/{repo}/main?urlpath=lab/tree/notebooks/{filename}",
+        ),
+        (
+            "Codespaces",
+            "https://github.com/codespaces/badge.svg",
+            f"https://codespaces.new/{repo}?quickstart=1",
+        ),
+    ]
+
+
+def badge(filename, repo, place="Colab"):
+    """Markdown of one of a notebook's badges, such as Colab's."""
+    name, picture, address = next(one for one in launches(filename, repo) if one[0] == place)
+    return f"[![Open in {name}]({picture})]({address})"
+
+
+def row(filename, repo):
+    """Markdown of a notebook's line of badges."""
+    return " ".join(badge(filename, repo, place) for place, _, _ in launches(filename, repo))
+
+
+def site_address(repo):
+    """Where GitHub Pages shows the repository's site."""
+    owner, name = repo.split("/")
+    return f"https://{owner}.github.io/{name}/"
 
 
 def timings():
@@ -64,25 +110,29 @@ def timings():
 
 
 def cost(number, measured):
-    """(CPU time, T4 time, peak memory) as text; "not measured" where there is no measurement."""
+    """(CPU time, T4 time, peak memory) as text; "not measured" where there is no measurement.
+
+    The T4's is empty then: no table shows a column of things that were not measured.
+    """
     of = measured.get(number, {})
     return (
         f"{of['seconds']:.0f} s" if "seconds" in of else "not measured",
-        f"{of['t4_minutes']:g} min" if "t4_minutes" in of else "not measured",
+        f"{of['t4_minutes']:g} min" if "t4_minutes" in of else "",
         f"{of['peak_mib'] / 1024:.1f} GiB" if "peak_mib" in of else "not measured",
     )
 
 
 def dress(notebook, filename, repo, measured):
-    """Put badge, cost line, canonical set-up cell and metadata into a notebook (in place) and return it."""
+    """Put badge, cost line, set-up cell and metadata into a notebook (in place) and return it."""
     number = filename[:2]
     first = notebook.cells[0]
-    first.source = BADGE.sub(lambda _: badge(filename, repo), first.source)
-    if not BADGE.search(first.source):
+    first.source = ROW.sub(lambda _: row(filename, repo), first.source)
+    if not ROW.search(first.source):
         title, _, rest = first.source.partition("\n")
-        first.source = f"{title}\n\n{badge(filename, repo)}\n{rest}".rstrip()
+        first.source = f"{title}\n\n{row(filename, repo)}\n{rest}".rstrip()
     cpu, t4, peak = cost(number, measured)
-    line = f"**Cost:** CPU (one core) {cpu} · T4 {t4} · peak memory {peak} <!-- cost -->"
+    t4 = f" · T4 {t4}" if t4 else ""
+    line = f"**Cost:** CPU (one core) {cpu}{t4} · peak memory {peak} <!-- cost -->"
     first.source = (
         COST.sub(lambda _: line, first.source)
         if COST.search(first.source)
@@ -104,23 +154,54 @@ def dress(notebook, filename, repo, measured):
 
 
 def title_and_question(notebook):
-    """("LoRA", "Is the update low-rank?") from a first cell "# 05 · LoRA" whose question is its first bold sentence."""
+    """("LoRA", "Is the update low-rank?") from a first cell "# 05 · LoRA".
+
+    The question is its first bold sentence.
+    """
     source = notebook.cells[0].source
-    title = re.sub(r"^#\s*(\d\d\s*[·.:]?\s*)?", "", source.splitlines()[0]).strip()
+    title = re.sub(r"^#\s*(\d\d\s*[·.:]?\s*)?", "", (source.splitlines() or [""])[0]).strip()
     question = re.search(r"\*\*([^*]+\?)\*\*", source)
     return title, question.group(1).strip() if question else ""
 
 
 def table(repo, measured, folder=NOTEBOOKS):
     """The README's table of lessons, one row a notebook."""
-    rows = ["| lesson | its question | open | CPU | T4 |", "|---|---|---|---|---|"]
-    for path in lesson_paths(folder):
+    paths = lesson_paths(folder)
+    on_t4 = any(cost(path.name[:2], measured)[1] for path in paths)
+    head = ["lesson", "its question", "open", "CPU", *(["T4"] if on_t4 else [])]
+    rows = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for path in paths:
         title, question = title_and_question(nbformat.read(path, 4))
         cpu, t4, _ = cost(path.name[:2], measured)
-        rows.append(
-            f"| [{path.name[:2]} {title}](notebooks/{path.name}) | {question} | {badge(path.name, repo)} | {cpu} | {t4} |"
-        )
+        link = f"[{path.name[:2]} {title}](notebooks/{path.name})"
+        cells = [link, question, badge(path.name, repo), cpu, *([t4] if on_t4 else [])]
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def needs_table(folder=NOTEBOOKS):
+    """The README's table of needs and the lessons that answer them, from docs/course.yml."""
+    there = {int(path.name[:2]): path for path in lesson_paths(folder)}
+    rows = ["| I want to … | lessons |", "|---|---|"]
+    for one in yaml.safe_load(COURSE.read_text(encoding="utf-8"))["needs"]:
+        links = [f"[{n:02d}](notebooks/{there[n].name})" for n in one["lessons"] if n in there]
+        if links:
+            rows.append(f"| {one['need'][0].lower()}{one['need'][1:]} | {', '.join(links)} |")
+    return "\n".join(rows) + "\n"
+
+
+def readme(text, repo, measured, folder):
+    """The README's text with what is made by this tool made anew."""
+    first = lesson_paths(folder)[0].name if lesson_paths(folder) else "00_start_here.ipynb"
+    made = {
+        TABLE: table(repo, measured, folder),
+        NEEDS: needs_table(folder),
+        OPEN: row(first, repo) + "\n",
+        SITE: site_address(repo),
+    }
+    for place, new in made.items():
+        text = place.sub(lambda m, new=new: m[1] + new + m[2], text)
+    return re.sub(r"(git clone )https://github\.com/\S+", rf"\1https://github.com/{repo}", text)
 
 
 def write_if_changed(path, text):
@@ -132,20 +213,22 @@ def write_if_changed(path, text):
 
 
 def rewrite(root=ROOT):
-    """Rewrite all notebooks and the README; returns the paths that changed."""
+    """Rewrite all notebooks and the README; returns the paths that changed.
+
+    A notebook that a reader has opened and saved says the same as before and is left alone.
+    """
     repo, measured, changed = repository(root), timings(), []
     for path in lesson_paths(root / "notebooks"):
-        notebook = dress(nbformat.read(path, 4), path.name, repo, measured)
-        if write_if_changed(path, nbformat.writes(notebook) + "\n"):
+        stored = nbformat.read(path, 4)
+        notebook = dress(copy.deepcopy(stored), path.name, repo, measured)
+        if essence(notebook) != essence(stored):
+            path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
             changed.append(path)
-    readme = root / "README.md"
-    if readme.exists():
-        text = TABLE.sub(
-            lambda m: m[1] + table(repo, measured, root / "notebooks") + m[2],
-            readme.read_text(encoding="utf-8"),
-        )
-        if write_if_changed(readme, text):
-            changed.append(readme)
+    page = root / "README.md"
+    if page.exists():
+        text = readme(page.read_text(encoding="utf-8"), repo, measured, root / "notebooks")
+        if write_if_changed(page, text):
+            changed.append(page)
     return changed
 
 

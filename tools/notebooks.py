@@ -1,15 +1,14 @@
 """Make, run and check the lessons.
 
-python -m tools.notebooks from-py build/src/05_lora.py   text (jupytext's py:percent) -> notebooks/05_lora.ipynb
-python -m tools.notebooks to-py 05                       the reverse, into build/src/
-python -m tools.notebooks execute 05 06 | --all          run in place, store outputs, times and memory
-python -m tools.notebooks run 05 [--to build/runs]       run a copy, leave the notebook alone
-python -m tools.notebooks lint [05 ...]                  anatomy and style, see tools/lint.py
+python -m tools.notebooks to-py 05                     the lesson as text: build/src/05_lora.py
+python -m tools.notebooks from-py build/src/05_lora.py and back; the text is jupytext's py:percent
+python -m tools.notebooks execute 05 06 | --all        run in place, store outputs, times and memory
+python -m tools.notebooks run 05 [--to build/runs]     run a copy, leave the notebook alone
+python -m tools.notebooks lint [05 ...]                anatomy and style, see tools/lint.py
 """
 
 import argparse
 import difflib
-import hashlib
 import json
 import os
 import pathlib
@@ -20,39 +19,42 @@ import time
 
 import nbformat
 
-from tools import badges
+from tools import badges, lint
+from tools.pages import Problem, all_faults, normalise, output_text  # noqa: F401 (used by others)
 from utils import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = ROOT / "build" / "src"
-PEAK = "(lambda p: print(next((int(l.split()[1]) // 1024 for l in open(p) if l.startswith('VmHWM')), 0) if __import__('os').path.exists(p) else 0))('/proc/self/status')"
-FAULTS = {
-    "a progress bar": re.compile(r"\d%\||\bit/s\b|\r(?!\n)|s/it\b"),
-    "a warning": re.compile(r"\b\w*Warning\b: |^WARNING\b", re.MULTILINE),
-    "an absolute path": re.compile(
-        r"(?<![\w.:/])/(?:home|root|Users|tmp|work|content|usr|opt|var|private|mnt)/[\w.-]+|\b[A-Z]:\\\\"
-    ),
-}
-
-
-class Problem(Exception):
-    """Something the author or reader can put right; printed as one message without a traceback."""
+# Run as one more cell: prints the kernel's peak memory in MiB, or 0 where there is no /proc. It
+# leaves no name behind.
+PEAK = """\
+(lambda p: print(
+    next((int(l.split()[1]) // 1024 for l in open(p) if l.startswith("VmHWM")), 0)
+    if __import__("os").path.exists(p) else 0
+))("/proc/self/status")"""
 
 
 def find(number):
-    """Path of a lesson from its number ("05" or "5") or name ("05_lora"). Problem lists the numbers there are."""
+    """Path of a lesson from its number ("05" or "5") or name ("05_lora").
+
+    Problem lists the numbers there are.
+    """
     numbers = {p.name[:2]: p for p in badges.lesson_paths(NOTEBOOKS)}
     found = numbers.get(str(number).split("_")[0].zfill(2))
     if found is None:
         there = ", ".join(numbers) or "none yet"
         raise Problem(
-            f"There is no lesson {number or 'without a number'}. Lessons in notebooks/: {there}. Example: make run LESSON={next(iter(numbers), '05')}"
+            f"There is no lesson {number or 'without a number'}. Lessons in notebooks/: {there}. "
+            f"Example: make run LESSON={next(iter(numbers), '05')}"
         )
     return found
 
 
 def environment(closed=True):
-    """Variables for a kernel: no progress bars; if `closed`, as for outputs that are stored, also one thread and no network."""
+    """Variables for a kernel: no progress bars.
+
+    If `closed`, as for outputs that are stored, also one thread and no network.
+    """
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if closed else {}
     paths = [str(ROOT / "tests" / "closed_network")] if closed else []
     paths += [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
@@ -64,73 +66,11 @@ def environment(closed=True):
     }
 
 
-def output_text(output):
-    """The text of one stored output, whatever its kind; pictures give an empty string."""
-    if output.output_type == "stream":
-        return output.text
-    if output.output_type == "error":
-        return "\n".join([output.ename, output.evalue, *output.traceback])
-    if any(kind.startswith("image/") for kind in output.data):
-        return ""
-    return "\n".join(
-        output.data.get(kind, "") for kind in ("text/plain", "text/html", "text/markdown")
-    )
-
-
-def output_faults(cell):
-    """What must not be in a code cell's stored outputs, as sentences."""
-    faults = []
-    for output in cell.outputs:
-        text = re.sub(r"\x1b\[[0-9;]*m", "", output_text(output))
-        if output.output_type == "error" and "raises-exception" not in cell.metadata.get(
-            "tags", []
-        ):
-            faults.append(f"raised {output.ename}: {output.evalue}")
-        elif output.output_type == "stream" and output.name == "stderr":
-            faults.append(f"wrote to stderr: {text.strip()[:400]}")
-        elif output.output_type in ("display_data", "execute_result") and any(
-            "widget" in kind for kind in output.data
-        ):
-            faults.append("shows a widget (a progress bar?); nothing of it would be left on a page")
-        for what, pattern in FAULTS.items():
-            if found := pattern.search(text):
-                line = text[text.rfind("\n", 0, found.start()) + 1 :].splitlines()[0]
-                faults.append(f"shows {what}: {line.strip()[:200]}")
-    return faults
-
-
-def all_faults(notebook):
-    """`output_faults` of every code cell, each with the cell's number (from 0, as nbval counts code cells) and first line."""
-    code = [c for c in notebook.cells if c.cell_type == "code"]
-    return [
-        f"code cell {i} ({c.source.strip().splitlines()[0][:60] if c.source.strip() else 'empty'}) {fault}"
-        for i, c in enumerate(code)
-        for fault in output_faults(c)
-    ]
-
-
-def normalise(notebook):
-    """Stable ids, no widget state, no time stamps, no pictures' second text: the same run gives the same file. In place."""
-    notebook.metadata.pop("widgets", None)
-    notebook.metadata.language_info = {"name": "python"}
-    seen = {}
-    for cell in notebook.cells:
-        tags = cell.metadata.get("tags")
-        cell.metadata = nbformat.NotebookNode({"tags": tags} if tags else {})
-        line = next((l.strip() for l in cell.source.splitlines() if l.strip()), "")
-        name = hashlib.sha1(f"{cell.cell_type}:{line}".encode()).hexdigest()[:8]
-        seen[name] = seen.get(name, 0) + 1
-        cell.id = name if seen[name] == 1 else f"{name}-{seen[name]}"
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                output.metadata = {}
-    return notebook
-
-
 def execute(notebook, folder, closed=True, timeout=1800):
-    """Run all cells in a fresh kernel with `folder` as its working folder; (seconds, peak MiB). Outputs are stored in place.
+    """Run all cells in a fresh kernel with `folder` as its working folder; (seconds, peak MiB).
 
-    An error in a cell not tagged raises-exception is a Problem with the cell's number, its first line and the error.
+    Outputs are stored in place. An error in a cell not tagged raises-exception is a Problem with
+    the cell's number, its first line and the error.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
@@ -173,7 +113,10 @@ def processor():
 
 
 def record(path, seconds, peak):
-    """Write one lesson's seconds and peak memory, with processor and versions, into data/results/timings.json."""
+    """Write a lesson's seconds and peak memory into data/results/timings.json.
+
+    Processor and versions go with them.
+    """
     from utils.colab import versions
 
     keep = {
@@ -204,7 +147,10 @@ def save(notebook, path):
 
 
 def execute_in_place(number):
-    """Run a lesson and store its outputs; a lesson that fails or shows what it must not is left as it was (copy in build/runs)."""
+    """Run a lesson and store its outputs.
+
+    One that fails or shows what it must not is left as it was; the run is kept in build/runs.
+    """
     path = find(number)
     os.environ.pop("PEFT_COURSE_BASE", None)  # stored outputs are those of the default base
     notebook = badges.dress(
@@ -218,7 +164,8 @@ def execute_in_place(number):
     except Problem as problem:
         save(notebook, kept)
         raise Problem(
-            f"{path.name}: {problem}\nThe stored notebook is as it was; this run is in {kept.relative_to(ROOT)}."
+            f"{path.name}: {problem}\n"
+            f"The stored notebook is as it was; this run is in {kept.relative_to(ROOT)}."
         ) from None
     record(path, seconds, peak)
     save(badges.dress(notebook, path.name, badges.repository(), badges.timings()), path)
@@ -226,7 +173,7 @@ def execute_in_place(number):
 
 
 def run_copy(number, to):
-    """Run a lesson with the network as it is, into another folder; the notebook itself is not touched."""
+    """Run a lesson with the network as it is, into another folder; the notebook is not touched."""
     path, to = find(number), pathlib.Path(to)
     notebook = nbformat.read(path, 4)
     print(f"running {path.relative_to(ROOT)}", flush=True)
@@ -242,7 +189,10 @@ def run_copy(number, to):
 
 
 def from_py(source):
-    """Make or update a notebook from its text. Outputs are kept if no code changed, else dropped: execute it again."""
+    """Make or update a notebook from its text.
+
+    Outputs are kept if no code changed, else dropped: execute it again.
+    """
     import jupytext
 
     source = pathlib.Path(source)
@@ -253,7 +203,8 @@ def from_py(source):
         )
     if not source.exists():
         raise Problem(
-            f"There is no {source}. `python -m tools.notebooks to-py {source.stem[:2]}` makes it from the notebook."
+            f"There is no {source}. "
+            f"`python -m tools.notebooks to-py {source.stem[:2]}` makes it from the notebook."
         )
     made = nbformat.v4.new_notebook(
         cells=[nbformat.from_dict(c) for c in jupytext.read(source, fmt="py:percent").cells]
@@ -309,14 +260,12 @@ def main():
     parser.add_argument("--all", action="store_true", help="every lesson")
     parser.add_argument("--to", default="build/runs", help="folder for `run`")
     arguments = parser.parse_args()
-    from tools import lint
-
     jobs = {
         "from-py": from_py,
         "to-py": to_py,
         "execute": execute_in_place,
         "run": lambda n: run_copy(n, arguments.to),
-        "lint": lint.report,
+        "lint": lambda n: lint.report(find(n)),
     }
     everything = arguments.all or arguments.what == "lint" and not arguments.which
     which = (
