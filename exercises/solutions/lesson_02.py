@@ -127,6 +127,6 @@ MISTAKES = {
             LAST + "ids.shape[1] - 1 - (ids != 0).flip(1).int().argmax(1)",
             "Use `pad`",
         ),
-        ("one row", LAST + "real[0].sum() - 1", "one position for each row"),
+        ("one row", LAST + "real[0].sum() - 1", "should be [3]"),
     ],
 }

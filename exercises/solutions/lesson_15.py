@@ -62,7 +62,7 @@ MISTAKES = {
         ("outside", PUSH + "high | low", "Inside it there is always"),
         ("fixed", PUSH + "~((ratio > 1.2) & good | (ratio < 0.8) & ~good)", "Use `eps`"),
         ("half fixed", PUSH + "~(high & good | (ratio < 0.8) & ~good)", "eps = 0.05"),
-        ("one", PUSH + "True", "one True or False for each token"),
+        ("one", PUSH + "True", "whatever it is given"),
     ],
     "leave_one_out": [
         ("rewards", "def answer(rewards, size):\n    return rewards", "rewards themselves"),
@@ -116,6 +116,6 @@ MISTAKES = {
         ("beta on ref", BEST + "torch.softmax(beta * ref.log() + reward, 0)", "Beta multiplies"),
         ("weights", BEST + "ref * reward / (ref * reward).sum()", "go into an exponential"),
         ("flipped", BEST + "ref.flip(0)", "set the derivative to 0"),
-        ("one", BEST + "1.0", "one probability for each"),
+        ("one", BEST + "1.0", "whatever it is given"),
     ],
 }

@@ -19,7 +19,7 @@ LESSON = (
     "right",
     "polite",
     "brief",
-    "counted",
+    "full",
     "total",
     "rollout",
     "logprobs",
@@ -32,6 +32,7 @@ LESSON = (
     "ppo_round",
     "group_advantages",
     "grpo_loss",
+    "reference_logprobs",
     "grpo",
 )
 JUDGE = ("reward_loss", "scores", "two_answers", "scorer", "train_reward")
@@ -117,8 +118,8 @@ def fresh(options, seed):
     return model.requires_grad_(True), before, tokenizer
 
 
-def run_grpo(task, method, options, lr, seed, steps, base="pocket-s", count=None, batch_size=64):
-    """GRPO of the notebook: `steps` batches of 8 questions with 8 answers each."""
+def run_grpo(task, method, options, lr, seed, steps, base="pocket-s", count=None, batch_size=32):
+    """GRPO of the notebook: `steps` batches of 4 questions with 8 answers each."""
     model, before, tokenizer = fresh(options, seed)
     functions = [lesson()[name] for name in options["reward"]]
     beta = options.get("beta", 0.0)
@@ -152,7 +153,7 @@ def run_copy(task, method, options, lr, seed, steps, base="pocket-s", count=None
     }
 
 
-def passed(model, tokenizer, rows, seed, answers=1280):
+def passed(model, tokenizer, rows, seed, answers=640):
     """The rows with answers that the model itself wrote and that got the full reward; `answers` are written."""
     torch.manual_seed(seed)
     some = [rows[i] for index in training.batches(len(rows), answers, 1, seed) for i in index]
@@ -230,8 +231,8 @@ def run_ppo(task, method, options, lr, seed, steps, base="pocket-s", count=None,
     }
 
 
-PROGRAM, COUNTED = ["right", "polite", "brief"], ["right", "counted"]
-GRPO = dict(run=run_grpo, steps=20, seeds=(0, 1, 2), batch_size=64)
+PROGRAM, PAID = ["right", "polite", "brief"], ["right", "polite", "full"]
+GRPO = dict(run=run_grpo, steps=20, seeds=(0, 1, 2), batch_size=32, noises=())
 
 
 def grpo_arm(rank, reward=PROGRAM, **options):
@@ -259,22 +260,22 @@ SWEEPS = {
             batch_size=32,
             noises=(),
         )
-        for lr in (1e-3, 3e-3, 1e-2)
+        for lr in (1e-3, 3e-3)
     },
     "grpo-lora": dict(rates=(1e-3, 3e-3, 1e-2), arms=[grpo_arm(1), grpo_arm(8)], **GRPO),
     "grpo-full": dict(rates=(1e-4, 3e-4, 1e-3), arms=[grpo_arm(0)], **GRPO),
     "grpo-cheated": dict(
         rates=(3e-3,),
-        arms=[grpo_arm(8, COUNTED, beta=beta) for beta in (0.0, 0.1)],
-        noises=(),
+        arms=[grpo_arm(8, PAID)],
         **GRPO,
     ),
     "rewards-copied": dict(
         run=run_copy,
-        steps=80,
+        steps=40,
         rates=(1e-3, 3e-3, 1e-2),
         arms=[("preferences", "sft", {"rank": 8, "answers": a}) for a in ("chosen", "own")],
         seeds=(0, 1, 2),
         batch_size=16,
+        noises=(),
     ),
 }
