@@ -128,12 +128,14 @@ SITE := .venv-site
 .PHONY: site
 
 $(SITE)/.installed: requirements-site.txt constraints.txt
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "The site needs Python 3.11 or newer. Name yours: make site PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c '$(OLD)' 2>/dev/null || { \
+		echo "The site needs Python 3.11 or newer. Name yours: make site PYTHON=python3.12" >&2; exit 1; }
 	@rm -f $@
 	@$(SITE)/bin/python -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear $(SITE)
 	@echo "Installing Sphinx and what it needs into $(SITE) (once; about a minute)"
-	@$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-site.txt -c constraints.txt \
-		|| { echo "Installing stopped; pip says why above. Settle that, then run make site again." >&2; exit 1; }
+	@$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r requirements-site.txt -c constraints.txt \
+		|| { echo "Installing the site's tools $(STOPPED)." >&2; exit 1; }
 	@touch $@
 
 site: $(SITE)/.installed ## build the course as a web site from the stored notebooks, into build/site/html

@@ -42,6 +42,9 @@ PLAN = [
     "datasets==4.8.5",
     "sacrebleu==2.6.0",
     "gguf==0.19.0",
+    "chardet==7.7.0",
+    "clevercsv==0.8.5",
+    "ftfy==6.3.1",
     "torchao==0.17.0",
 ]
 

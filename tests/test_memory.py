@@ -1,11 +1,14 @@
 """utils.memory against facts, real tensors (transformers, peft, bitsandbytes on a CPU) and two published T4 runs."""
 
 import contextlib
+import dataclasses
 import io
 import os
+import re
 import subprocess
 import sys
 import types
+import weakref
 
 import pytest
 import torch
@@ -313,17 +316,41 @@ def test_measured_state_counts_a_tied_weight_once_and_works_without_an_optimizer
     assert memory.measured_state(views)["weights"] == 400  # three parameters, one storage
 
 
+def of_family(family, layers):
+    """A tiny model of one of memory.KNOWN_LAYERS; qwen3's heads are wider than its hidden size."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, family.capitalize() + "Config")(
+        vocab_size=512,
+        hidden_size=128,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=320,
+        max_position_embeddings=256,
+        **({"head_dim": 64} if family == "qwen3" else {}),
+    )
+    return transformers.AutoModelForCausalLM.from_config(config)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    "method, targets",
-    [("full", None), ("lora", "all-linear"), ("lora", ATTENTION), ("prompt", None)],
+    "family, method, targets",
+    [
+        ("mistral", "full", None),
+        ("mistral", "lora", "all-linear"),
+        ("mistral", "lora", ATTENTION),
+        ("mistral", "prompt", None),
+        *[(f, m, "all-linear") for f in memory.KNOWN_LAYERS[1:] for m in ("full", "lora")],
+    ],
 )
-def test_planned_activations_are_what_autograd_keeps(method, targets, dtype):
+def test_planned_activations_are_what_autograd_keeps(family, method, targets, dtype):
     """Two models that differ in depth only: the difference is what one layer keeps for the backward pass."""
     batch, length = 2, 64
 
     def kept(layers):
-        model = tiny(layers=layers, dtype=getattr(torch, dtype))
+        model = of_family(family, layers).to(getattr(torch, dtype))
         if method == "lora":
             model = lora(model, target_modules=targets)
         elif method == "prompt":
@@ -351,7 +378,7 @@ def test_planned_activations_are_what_autograd_keeps(method, targets, dtype):
             length - 20 if method == "prompt" else length
         )  # the 20 virtual tokens are part of the sequence
         return memory.plan(
-            tiny(layers=layers),
+            of_family(family, layers),
             method,
             rank=8,
             target_modules=targets or "all-linear",
@@ -421,13 +448,14 @@ def test_claim_53_a_t4_holds_the_run_and_not_full_tuning():
     assert memory.plan().fits("T4") and memory.plan().why_not("T4") == ""
     full = memory.plan(method="full", quantisation=None, optimizer="adamw")
     assert not any(full.fits(card) for card in memory.CARDS)
-    assert "take a smaller base or a larger card" in memory.plan("gpt-3-175b").why_not("T4")
+    huge = memory._llama_like("Llama-2 70B", 32000, 4096, d=8192, L=80, ffn=28672)
+    assert "take a smaller base or a larger card" in memory.plan(huge).why_not("T4")
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        dict(batch=16),
+        dict(batch=16, loss="unsloth-2024"),
         dict(batch=4, quantisation=None, checkpointing=True),
         dict(batch=8, checkpointing=False, dtype="bfloat16"),
     ],
@@ -452,15 +480,16 @@ def test_every_turn_that_is_offered_is_enough_and_the_next_larger_is_not(setting
 
 
 def test_turns_that_only_together_are_enough():
-    p = memory.plan(batch=32, length=4096, quantisation=None, checkpointing=True)
-    together = memory.plan(batch=1, length=64, quantisation="nf4-dq").total
+    options = dict(loss="full")
+    p = memory.plan(batch=32, length=4096, quantisation=None, checkpointing=True, **options)
+    together = memory.plan(batch=1, length=64, quantisation="nf4-dq", **options).total
     sentence = p.advice(together)
     assert "All of" in sentence and "is enough." in sentence
     assert "is not enough" in p.advice(together - 1)
 
 
 def test_refusing_before_loading():
-    p = memory.plan()
+    p = memory.plan(loss="unsloth-2024")
     memory.refuse_if_too_small(p, p.total)
     with pytest.raises(MemoryError, match="GiB too little.*batch=1"):
         memory.refuse_if_too_small(p, p.total - 1)
@@ -479,6 +508,15 @@ def test_refusing_before_loading():
         dict(rank=0),
         dict(method="full"),
         dict(model="mistral-8b"),
+        dict(batch=0),
+        dict(length=0),
+        dict(length=-5),
+        dict(batch=2.5),
+        dict(batch=True),
+        dict(virtual_tokens=0),
+        dict(loss="liger"),
+        dict(shards=0),
+        dict(zero=4),
     ],
 )
 def test_unknown_choices_are_refused_with_the_choices(wrong):
@@ -486,6 +524,280 @@ def test_unknown_choices_are_refused_with_the_choices(wrong):
         ValueError, match="is not one of|at least 1|4-bit weights cannot be trained"
     ):
         memory.plan(**wrong)
+
+
+def refused_configs():
+    import transformers as t
+
+    small = dict(
+        vocab_size=512,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=96,
+    )
+    yield "mixtral", lambda: t.MixtralConfig(**small), "mixture of experts"
+    yield "qwen3_moe", lambda: t.Qwen3MoeConfig(**small, num_experts=4), "mixture of experts"
+    yield "mamba", lambda: t.MambaConfig(hidden_size=64, num_hidden_layers=2), "has no"
+    yield "t5", lambda: t.T5Config(), "causal LM|has no"
+    yield "vit", lambda: t.ViTConfig(), "has no"
+
+
+@pytest.mark.parametrize(
+    "kind, config, why", [pytest.param(*case, id=case[0]) for case in refused_configs()]
+)
+def test_models_that_would_be_counted_wrong_are_refused_by_name(kind, config, why):
+    with pytest.raises(ValueError, match=f"cannot count a '{kind}' model: .*({why})"):
+        memory.plan(config())
+
+
+def test_fused_experts_are_refused_by_the_name_of_the_parameter(monkeypatch):
+    """Also where the config does not say in a known way that there are experts."""
+    monkeypatch.setattr(memory, "EXPERTS", ())
+    _, config, _ = next(refused_configs())
+    with pytest.raises(ValueError, match=r"experts\.\w+ \[8 x \d+ x \d+\] is neither a linear"):
+        memory.model_shape(config())
+
+
+def test_layers_that_are_not_known_are_counted_but_not_planned():
+    from transformers import GPT2Config
+
+    shape = memory.model_shape(GPT2Config())
+    assert memory.weight_bytes(shape, dtype="float32") == 4 * 124_439_808
+    assert memory.trainable_parameters(shape, "full") == 124_439_808
+    for model in (shape, "gpt-3-175b"):
+        with pytest.raises(ValueError, match="knows the layers of mistral, llama.*'gpt"):
+            memory.plan(model)
+
+
+# --- what the loss makes of the logits ----------------------------------------------------------
+
+
+class Live(torch.utils._python_dispatch.TorchDispatchMode):
+    """`peak`: the most bytes that tensors made inside the block held at one time."""
+
+    def __init__(self):
+        super().__init__()
+        self.now, self.peak, self.alive = 0, 0, {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        from torch.utils._pytree import tree_iter
+
+        def storages(tree):
+            return [t.untyped_storage() for t in tree_iter(tree) if isinstance(t, torch.Tensor)]
+
+        given = {s._cdata for s in storages((args, kwargs))}
+        out = function(*args, **(kwargs or {}))
+        for storage in storages(out):
+            if storage._cdata not in given and storage._cdata not in self.alive:
+                self.alive[storage._cdata] = storage.nbytes()
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self.gone, storage._cdata)
+        return out
+
+    def gone(self, key):
+        self.now -= self.alive.pop(key, 0)
+
+
+def loss_shape(hidden, vocab):
+    config = tiny().config
+    config.hidden_size, config.vocab_size = hidden, vocab
+    return memory.model_shape(config)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("positions", [100, 1000, 2000])
+def test_planned_logits_of_trls_chunked_loss_are_what_it_holds(positions, dtype):
+    from trl.trainer import sft_trainer
+
+    assert sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE == memory.TRL_CHUNK
+    hidden, vocab, kind = 64, 8192, getattr(torch, dtype)
+    states = torch.randn(1, positions + 1, hidden, dtype=kind, requires_grad=True)
+    head, labels = torch.randn(vocab, hidden, dtype=kind), torch.randint(0, vocab, (1, positions))
+    labels = torch.cat([labels, labels[:, :1]], 1)
+    with Live() as live:
+        chunked = sft_trainer._chunked_cross_entropy_loss
+        chunked(states, head, memory.TRL_CHUNK, labels)[0].backward()
+    planned = memory.plan(
+        loss_shape(hidden, vocab),
+        quantisation=None,
+        batch=1,
+        length=positions,
+        checkpointing=False,
+        dtype=dtype,
+        loss="chunked_nll",
+    )
+    assert planned.logits == pytest.approx(live.peak, rel=0.05)
+    full = dataclasses.replace(planned, settings={**planned.settings, "loss": "full"})
+    assert full.on(None).logits == positions * vocab * (12 if dtype == "float32" else 14)
+
+
+def test_trl_still_makes_chunks_by_itself():
+    from trl import SFTConfig
+
+    assert SFTConfig(output_dir="unused", use_cpu=True).loss_type == "chunked_nll"
+
+
+def test_unsloths_chunks_take_half_of_what_is_free_and_at_most_four_gib():
+    big = dict(batch=8, length=4096)
+    whole = 16 * 8 * 4096 * 32768
+    assert memory.plan(**big).logits == 4 * GIB == whole // 4
+    assert memory.plan(batch=1, length=64).logits == 16 * 64 * 32768  # one chunk
+    p = memory.plan(**big)
+    room = memory.usable_bytes("T4")
+    here = p.on(room)
+    free = room - (here.total - here.logits)
+    assert here.logits == free // 2 and p.fits("T4")
+    old = memory.plan(**big, loss="unsloth-2024")
+    assert not old.fits("T4") and old.logits == 6 * 8 * 4096 * 32768
+
+
+def test_unsloths_own_count_of_chunks(tmp_path):
+    """The rule is read from the installed source; importing unsloth_zoo would patch transformers."""
+    import importlib.util
+    import math
+    import pathlib
+
+    where = importlib.util.find_spec("unsloth_zoo")
+    if where is None:
+        pytest.skip("unsloth_zoo is not installed")
+    folder = pathlib.Path(where.submodule_search_locations[0])
+    text = (folder / "fused_losses" / "cross_entropy_loss.py").read_text()
+    said = re.search(r"^_CE_BYTES_PER_LOGIT = (.+)$", text, re.M)[1]
+    assert float(said) == memory.CHUNKED_BYTES
+    assert float(re.search(r"^_CE_TARGET_GB_CAP = (.+)$", text, re.M)[1]) * GIB == (
+        memory.UNSLOTH_CHUNK
+    )
+    rule = re.search(r"    exact = n_splits \* 4\n.*?return min\(n_chunks, bsz\*qlen\)", text, re.S)
+    assert rule, "unsloth_zoo chooses the number of chunks in another way now"
+    for free in (4, 3, 0.5, 0.1):
+        names = dict(math=math, bsz=8, qlen=4096)
+        names["n_splits"] = 8 * 4096 * 32768 * 16 / GIB / (free / 2) / 4
+        body = "def f(n_splits, bsz, qlen, math):\n" + rule[0]
+        exec(body, names)
+        chunks = names["f"](names["n_splits"], 8, 4096, math)
+        p = memory.plan(batch=8, length=4096)
+        ours = p.on(p.total - p.logits + int(free * GIB)).logits
+        assert ours / 5 < 16 * 8 * 4096 * 32768 / chunks <= 1.01 * ours  # chunks come in fours
+
+
+# --- what Trainer and peft change ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("trainer", [True, False])
+def test_eight_bit_state_with_and_without_transformers_trainer(
+    trainer, tied, tmp_path, monkeypatch
+):
+    """Trainer keeps the state of embedding tables in fp32, a tied head's with it."""
+    import bitsandbytes
+    from transformers import Trainer, TrainingArguments
+
+    manager = bitsandbytes.optim.GlobalOptimManager.get_instance()
+    # One manager for the whole process, which would remember this model's parameters by their ids.
+    monkeypatch.setattr(manager, "module_weight_config_triple", [])
+    monkeypatch.setattr(manager, "index2config", {})
+    monkeypatch.setattr(manager, "pid2config", {})
+    model = tiny(hidden=64, vocab=1024, tied=tied)
+    if trainer:
+        options = dict(use_cpu=True, optim="adamw_8bit", report_to="none")
+        args = TrainingArguments(output_dir=str(tmp_path), **options)
+        optimizer = Trainer(model=model, args=args).create_optimizer()
+    else:
+        optimizer = bitsandbytes.optim.AdamW8bit(model.parameters())
+    step(model, optimizer)
+    planned = memory.plan(
+        memory.model_shape(model),
+        "full",
+        quantisation=None,
+        dtype="float32",
+        optimizer="adamw_8bit",
+        checkpointing=False,
+        trainer=trainer,
+    )
+    found = memory.measured_state(model, optimizer)["optimiser"]
+    assert planned.optimiser == pytest.approx(found, rel=0.01)
+
+
+def test_what_trainer_costs_full_tuning_in_eight_bits():
+    """Mistral: 131,072 x 1,024 values of embeddings, 6 bytes each less one absmax pair in 256."""
+    both = [
+        memory.plan(n, "full", quantisation=None, trainer=t).optimiser
+        for n in ("mistral-7b-v0.3", "llama-3-8b")
+        for t in (True, False)
+    ]
+    assert [round((both[i] - both[i + 1]) / GIB, 2) for i in (0, 2)] == [0.75, 2.92]
+
+
+@pytest.mark.parametrize("casts", [False, True])
+def test_casts_of_prepare_model_for_kbit_training(casts):
+    import peft
+
+    def model_of(layers):
+        model = in_nf4(tiny(layers=layers, dtype=torch.bfloat16))
+        if casts:
+            model.is_loaded_in_4bit = True
+            options = dict(use_gradient_checkpointing=False)
+            model = peft.prepare_model_for_kbit_training(model, **options)
+        return model
+
+    shape = memory.model_shape(tiny())
+    planned = memory.plan(
+        shape, rank=8, dtype="bfloat16", kbit_casts=casts, checkpointing=False, loss="full"
+    )
+    assert planned.weights == memory.measured_state(model_of(2))["weights"]
+    base = memory.plan(shape, rank=8, dtype="bfloat16", checkpointing=False, loss="full")
+    rest = shape.parameters - shape.block_weights
+    assert planned.weights - base.weights == 2 * rest * casts
+
+
+def test_casts_make_the_activations_fp32():
+    """Counted in test_planned_activations_are_what_autograd_keeps; with the casts as in fp32."""
+    options = dict(rank=8, checkpointing=False, loss="full")
+    casts = memory.plan(kbit_casts=True, **options)
+    plain = memory.plan(dtype="float32", **options)
+    assert (casts.activations, casts.logits) == (plain.activations, plain.logits)
+    assert round((casts.weights - memory.plan().weights) / GIB, 2) == 0.50
+
+
+# --- more than one process ----------------------------------------------------------------------
+
+
+def test_what_each_process_holds():
+    """ZeRO's stages on full tuning of 7.24e9 parameters over 8 processes: 16, 5.5, 3.75, 2 bytes."""
+    n = V03.parameters
+    whole = dict(method="full", quantisation=None, optimizer="adamw", checkpointing=True)
+    for zero, each in {0: 16, 1: 4 + 12 / 8, 2: 2 + 14 / 8, 3: 16 / 8}.items():
+        p = memory.plan(**whole, shards=8, zero=zero)
+        assert p.state == pytest.approx(each * n, rel=1e-6), zero
+    alone = memory.plan(**whole)
+    assert alone.state == memory.plan(**whole, zero=0).state == 16 * n
+    ddp = memory.plan(**whole, shards=2, zero=0)
+    assert ddp.buffers - alone.buffers == alone.gradients  # DDP's buckets
+    fsdp = memory.plan(**whole, shards=8)
+    assert fsdp.buffers - alone.buffers == pytest.approx(2 * 2 * V03.block_weights / 32, rel=0.01)
+    assert "one of 8 processes (ZeRO stage 3)" in fsdp.title() and "one of" not in alone.title()
+    assert fsdp.activations == alone.activations  # each process has rows of its own
+
+
+# --- fits, and only just ------------------------------------------------------------------------
+
+
+def test_a_fit_with_little_to_spare_says_so():
+    p = memory.plan(loss="unsloth-2024")
+    assert p.verdict("T4") == "fits" and p.advice(p.total * 1.1) == ""
+    tight = p.advice(p.total * 1.01)
+    assert "to spare" in tight and "within 5%" in tight and "too little" not in tight
+    assert memory.refuse_if_too_small(p, p.total * 1.01) == tight
+    with pytest.raises(memory.DoesNotFit):
+        memory.refuse_if_too_small(p, p.total * 0.99)
+    lora16 = memory.plan(length=512, quantisation=None)
+    assert lora16.fits("T4") and lora16.verdict("T4") == "fits, less than 5% to spare"
+    assert lora16.why_not("T4") == "" and "to spare" in lora16.advice(memory.usable_bytes("T4"))
+    full = memory.plan(method="full", quantisation=None)
+    assert full.verdict("T4") == "too small"
 
 
 def test_unknown_card():

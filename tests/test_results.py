@@ -13,7 +13,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_without_a_card_it_says_so(folder):
-    assert "not measured yet" in repr(results.on_cards())
+    assert "No run on a GPU is stored" in repr(results.on_cards())
 
 
 def test_rows_are_named_by_their_card(folder):
@@ -33,4 +33,4 @@ def test_rows_are_named_by_their_card(folder):
     results.save("gpu-card-x", rows, {"card": {"name": "Card X"}}, folder)
     shown = repr(results.on_cards(batch=2))
     assert shown.count("Card X") == 2 and "900" in shown and "capstone" not in shown
-    assert "not measured yet" in repr(results.on_cards(batch=64))
+    assert "No run on a GPU" in repr(results.on_cards(batch=64))

@@ -103,11 +103,12 @@ def run(
 
 
 MAX_WOBBLE = 0.02
-NOISES, LIVE_NOISES = (1, 2), (1, 2, 3, 4, 5)
+NOISES, LIVE_NOISES = (1,), (1, 2, 3, 4, 5)
 MODES = {
     "MKL compatible": {"MKL_CBWR": "COMPATIBLE"},
     "no vector instructions": {"ATEN_CPU_CAPABILITY": "default"},
 }
+ALL_NOISES = (*LIVE_NOISES, *MODES)  # for runs that a lesson makes again
 WIDENED = 3  # a grid grows by at most so many rates at each end
 SERIES = [float(f"{digit}e{power}") for power in range(-6, 3) for digit in (1, 3)]
 
@@ -189,8 +190,9 @@ def best_rate(rows):
 class Ledger:
     """Finished runs on disk, so that a stopped sweep goes on."""
 
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, name, again=None):
+        """`again` is the call that makes a run in a process of its own, with {!r} for its settings."""
+        self.again = again or f"sweeps.one({name!r}, {{!r}})"
         self.path = ROOT / "build" / "sweeps" / f"{name}.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
@@ -213,13 +215,14 @@ class Ledger:
 
     def _made(self, run, noise, settings):
         if noise in MODES:
-            code = f"from tools import sweeps; print(sweeps.one({self.name!r}, {settings!r}))"
+            call = self.again.format(settings)
+            code = f"from tools import {call.split('.')[0]}; print({call})"
             environment = {**os.environ, **MODES[noise]}
             done = subprocess.run(
                 [sys.executable, "-c", code], capture_output=True, text=True, env=environment
             )
             if done.returncode:
-                raise RuntimeError(f"{self.name} failed under {noise}: {done.stderr[-2000:]}")
+                raise RuntimeError(f"{call} failed under {noise}: {done.stderr[-2000:]}")
             return json.loads(done.stdout.splitlines()[-1])
         os.environ["PEFT_COURSE_PERTURB"] = str(noise or 0)
         try:
@@ -271,7 +274,7 @@ def sweep(name):
         chosen, wobbles = choose(get, rates, seeds, plan.get("noises", NOISES))
         chosen_rows = [get(chosen, seed) for seed in seeds]
         live = (task, method, options) in plan.get("live", [])
-        noises = (*LIVE_NOISES, *MODES) if live else plan.get("noises", NOISES)
+        noises = ALL_NOISES if live else plan.get("noises", NOISES)
         if noises:
             moved = wobble(chosen_rows[0], [get(chosen, seeds[0], noise) for noise in noises])
         for row in sorted(mine, key=lambda r: (r["lr"], r["seed"])):

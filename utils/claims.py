@@ -1,6 +1,7 @@
-"""The ledger of claims: what the article said, what a notebook measured, the verdict, the source. A cell shows one with
-card(21, f"{full / lora:,.0f} times fewer"), several with cards({19: "...", 20: "..."}); `python -m utils.claims` writes
-docs/claims.md anew from data/claims.yml and the executed notebooks."""
+"""The ledger of claims: what the article said, what the literature says of it, and what this course's base shows. A cell
+shows one with card(21, f"{full / lora:,.0f} times fewer"), several with cards({19: "...", 20: "..."}, open=2): the first
+two stand open, the rest is folded. `python -m utils.claims` writes docs/claims.md anew from data/claims.yml and the
+executed notebooks."""
 
 import functools
 import html
@@ -14,6 +15,7 @@ import yaml
 from . import DATA, ROOT
 
 VERDICTS = ("right", "narrow", "imprecise", "wrong")
+SAID_PLAINLY = {"narrow": "right in its own setting only"}  # the other verdicts say themselves
 LEDGER, NOTEBOOKS, PAGE = DATA / "claims.yml", ROOT / "notebooks", ROOT / "docs" / "claims.md"
 
 
@@ -67,27 +69,42 @@ def load(path=LEDGER):
 
 
 class Card(dict):
-    """{id: {label: text}}, shown as text and as a small table that leaves the colours to the reader's theme."""
+    """{id: {label: text}}, shown as text and as small tables that leave the colours to the reader's theme.
+
+    `folded` are the ids whose tables stand behind a line to click on; as text all of them are shown, these last.
+    """
+
+    def __init__(self, rows, folded=()):
+        super().__init__(rows)
+        self.folded = tuple(folded)
 
     def __repr__(self):
         wrap = textwrap.TextWrapper(
-            96, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False
+            96, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False
         )
         return "\n\n".join(
-            "\n".join(wrap.fill(f"{k:<10}{v}") for k, v in rows.items()) for rows in self.values()
+            "\n".join(wrap.fill(f"{k:<12}{v}") for k, v in self[id].items())
+            for id in sorted(self, key=lambda id: id in self.folded)
         )
 
     def _repr_html_(self):
         row = '<tr style="background:none"><td valign="top">{}</td><td style="text-align:left">{}</td></tr>'
-        tables = (
-            "".join(row.format(k, html.escape(v, False)) for k, v in rows.items())
-            for rows in self.values()
+        tables = {
+            id: f'<table style="max-width:60em">{"".join(row.format(k, html.escape(v, False)) for k, v in rows.items())}</table>'
+            for id, rows in self.items()
+        }
+        line = "<details><summary>claim {}: {}</summary>{}</details>"
+        return "".join(tables[id] for id in self if id not in self.folded) + "".join(
+            line.format(id, html.escape(self[id]["said"], False), tables[id]) for id in self.folded
         )
-        return "".join(f'<table style="max-width:60em">{table}</table>' for table in tables)
 
 
 def card(id, measured, note=None):
-    """What the article claims beside what this cell measured, `measured` being a text with the cell's own numbers."""
+    """What the article claims, what the literature says of it, and what this cell measured.
+
+    `measured` is a text with the cell's own numbers; it stands beside "here". Raises ValueError if the ledger has no
+    such claim, or if `measured` is no text.
+    """
     c = load().get(id)
     if c is None:
         raise ValueError(
@@ -100,8 +117,8 @@ def card(id, measured, note=None):
     rows = {
         "claim": str(id),
         "said": c.quote,
-        "measured": measured,
-        "verdict": f"{c.verdict}. {c.truth}",
+        "literature": f"{SAID_PLAINLY.get(c.verdict, c.verdict)}. {c.truth}",
+        "here": measured,
         "scale": c.scale,
         "note": note,
         "source": c.source,
@@ -109,9 +126,18 @@ def card(id, measured, note=None):
     return Card({id: {label: " ".join(text.split()) for label, text in rows.items() if text}})
 
 
-def cards(measured):
-    """Several cards as one object: cards({19: "...", 20: "..."})."""
-    return Card({id: card(id, text)[id] for id, text in measured.items()})
+def cards(measured, open=3):
+    """Several cards as one object: cards({19: "...", 20: "..."}).
+
+    open   how many of them stand open, counted from the first, or a list of their ids; the others are folded: in a
+           notebook a click on the claim opens one. As text, and in docs/claims.md, all are shown.
+    """
+    ids = list(measured)
+    shown = ids[:open] if type(open) is int else list(open)
+    if unknown := [id for id in shown if id not in measured]:
+        raise ValueError(f"cards: open names the claims {unknown}, but only {ids} are handed over.")
+    rows = {id: card(id, text)[id] for id, text in measured.items()}
+    return Card(rows, [id for id in ids if id not in shown])
 
 
 def shown_in(notebook):
@@ -124,10 +150,13 @@ def shown_in(notebook):
     text = "\n".join(
         "".join(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs
     )
-    found = re.findall(
-        r"^claim     (\d+)\nsaid      .*?\nmeasured  (.+?)\nverdict   ", text, re.M | re.S
-    )
-    return {int(id): " ".join(measured.split()) for id, measured in found}
+    shown = {}
+    for block in re.split(r"^(?=claim +\d+$)", text, flags=re.M)[1:]:
+        id = int(block.split("\n", 1)[0].split()[1])
+        # "measured" is what notebooks say that were executed before cards had a line "here"
+        if measured := re.search(r"^(?:here|measured) +(.+?)\n(?=\S)", block, re.M | re.S):
+            shown[id] = " ".join(measured[1].split())
+    return shown
 
 
 def page(notebooks=NOTEBOOKS):
@@ -140,8 +169,11 @@ def page(notebooks=NOTEBOOKS):
     lines = [
         "<!-- Generated by `python -m utils.claims` from data/claims.yml and the notebooks. Do not edit. -->",
         '# The claims of "Fine-tuning Large Language Models (LLMs) using PEFT" (N. S. Chauhan), measured\n',
-        f"Of {len(verdicts)} claims: {', '.join(f'{verdicts.count(v)} {v}' for v in VERDICTS)}.\n",
-        "| id | said | verdict | what is true | source | lesson | measured |",
+        f"Of {len(verdicts)} claims the literature finds {', '.join(f'{verdicts.count(v)} {v}' for v in VERDICTS)}. "
+        "Narrow means right in its own setting only; imprecise, that something is left out or blurred that changes what "
+        "a reader would do. The last column is what this course's small base shows, as the lesson measured it: it is not "
+        "part of the verdict, and where it disagrees, both stand there.\n",
+        "| id | said | literature | what is true | source | lesson | here |",
         "|" + "---|" * 7,
     ]
     for c in load().values():

@@ -107,9 +107,10 @@ def _only_where(model, wanted):
     if hasattr(model, "get_output_embeddings"):
         hooks.append(model.get_output_embeddings().register_forward_pre_hook(pick))
     # A block that is computed again in the backward pass would be so without the hooks.
-    if hasattr(model, "get_decoder") and not model.is_gradient_checkpointing:
+    if hasattr(model, "get_decoder"):
         last = getattr(model.get_decoder(), "layers", [None])[-1]
-        if isinstance(getattr(last, "mlp", None), torch.nn.Module):
+        again = getattr(last, "gradient_checkpointing", False)
+        if isinstance(getattr(last, "mlp", None), torch.nn.Module) and not again:
             hooks.append(last.mlp.register_forward_pre_hook(pick))
             hooks.append(last.mlp.register_forward_hook(put_back, prepend=True))
     try:

@@ -1,29 +1,106 @@
-"""Preference pairs (lesson 14): rows as TRL and as the lesson's own loss want them, and what training on them changed.
+"""Preference pairs (lesson 14): rows as TRL and as the lesson's own loss want them, and what
+training on them changed.
 
-Every question has three good answers and the bad ones are known too, so "how often would a sampled answer be good?" is a sum of
-exact probabilities and needs no sampling.
+Every question has three good answers and the bad ones are known too, so "how often would a sampled
+answer be good?" is a sum of exact probabilities and needs no sampling.
 """
 
 import contextlib
+import dataclasses
 
 import torch
 
-from . import DATA, bases, evaluation, methods, modules, tasks, training
+from . import DATA, bases, evaluation, methods, modules, reading, tasks, training
+from .instructions import spaced
+
+FIELDS = ("prompt", "chosen", "rejected")
 
 START = DATA / "results" / "dpo-start.safetensors"  # written by tools.sweeps dpo-start
 
 
 def for_trl(rows):
-    """[{"prompt", "chosen", "rejected"}]: the prompt by its template, both answers with their space; TRL adds the end of text."""
-    return [
-        {"prompt": r["prompt"], "chosen": f" {r['chosen']}", "rejected": f" {r['rejected']}"}
-        for r in rows
-    ]
+    """[{"prompt", "chosen", "rejected"}] of the rows' texts, both answers with their space; TRL
+    adds the end of text.
+
+    Rows whose three fields are lists of messages, as `check_pairs` makes them of longer
+    conversations, stay as they are: TRL puts them through the tokenizer's chat template. ValueError
+    names the first row that is neither.
+    """
+    if not rows:
+        raise reading.NoRowKept(
+            "There is no pair to train on. The report of check_pairs says why none was kept."
+        )
+    made = []
+    for number, row in enumerate(rows, 1):
+        three = {f: row.get(f) for f in FIELDS} if isinstance(row, dict) else {}
+        if three and all(isinstance(v, list) for v in three.values()):
+            made.append(three)
+            continue
+        for name in FIELDS:
+            if not isinstance(row, dict) or name not in row:
+                fault = f"the field {name!r} is missing"
+            elif row[name] is None:
+                fault = f"{name!r} is null"
+            elif isinstance(row[name], list):
+                fault = f"{name!r} is a list of messages, and text is needed"
+            elif not isinstance(row[name], str):
+                fault = f"{name!r} is of type {type(row[name]).__name__}, and must be text"
+            elif not row[name].strip():
+                fault = f"{name!r} is empty"
+            elif row["chosen"] == row["rejected"]:
+                fault = "'chosen' and 'rejected' are the same text"
+            else:
+                continue
+            raise ValueError(
+                f"row {number}: {fault}. Put the rows through preferences.check_pairs and train "
+                "on what it keeps."
+            )
+        made.append(
+            {
+                "prompt": row["prompt"],
+                "chosen": spaced(row["chosen"]),
+                "rejected": spaced(row["rejected"]),
+            }
+        )
+    if len({type(row["prompt"]) for row in made}) > 1:
+        raise ValueError("Some rows are text and some are messages. Make them all the same.")
+    return made
+
+
+def check_pairs(source, tokenizer=None, max_length=None, held_out=()):
+    """Report on preference pairs, a file's path or rows: as text, as messages, or both
+    conversations as in HH-RLHF.
+
+    `report.kept` is text ({"prompt", "chosen", "rejected"}) if every kept row has one question and
+    no system text; else all of it is lists of messages. `for_trl` takes both. Rejected are null,
+    empty and equal answers, answers to different questions, turns in the wrong order, a missing
+    prompt, a rejected answer that is rated higher.
+    """
+
+    def render(row):
+        longer = max(row["chosen"][0]["content"], row["rejected"][0]["content"], key=len)
+        return "\n".join([*(m["content"] for m in row["prompt"]), longer]) + tokenizer.eos_token
+
+    template = getattr(tokenizer, "chat_template", None)
+    report = reading.check(
+        source,
+        tokenizer,
+        max_length,
+        held_out=held_out,
+        kind="pairs",
+        render=None if template else render,
+    )
+    if any(len(row["prompt"]) > 1 for row in report.kept):
+        return report
+    texts = [{side: row[side][0]["content"] for side in FIELDS} for row in report.kept]
+    return dataclasses.replace(report, kept=texts)
 
 
 def both(rows):
-    """Rows for SFT that hold every answer, chosen and rejected alike: what an unrated collection of answers looks like."""
-    return [{**r, "answer": f" {r[side]}"} for side in ("chosen", "rejected") for r in rows]
+    """Rows for SFT that hold every answer, chosen and rejected alike: what an unrated collection of
+    answers looks like.
+    """
+    return [{**r, "answer": spaced(r[side])} for side in ("chosen", "rejected") for r in rows]
 
 
 def save_start(model, path):
@@ -34,7 +111,9 @@ def save_start(model, path):
 
 
 def start(base=None):
-    """The model after SFT on `both(rows)`, adapter merged: stored for pocket-s (160 steps), trained now on another base."""
+    """The model after SFT on `both(rows)`, adapter merged: stored for pocket-s (160 steps), trained
+    now on another base.
+    """
     from safetensors.torch import load_file
 
     name = bases.chosen(base).name
@@ -58,7 +137,9 @@ def start(base=None):
 
 
 def settings(folder, steps, lr, beta, pairs=8, seed=0, **more):
-    """Keyword arguments of a quiet `DPOConfig`: cosine schedule with a short warm-up, every step logged, nothing saved."""
+    """Keyword arguments of a quiet `DPOConfig`: cosine schedule with a short warm-up, every step
+    logged, nothing saved.
+    """
     return {
         "output_dir": str(folder),
         "max_steps": steps,
@@ -82,7 +163,9 @@ def settings(folder, steps, lr, beta, pairs=8, seed=0, **more):
 
 
 def lora_config(rank=8):
-    """The course's LoRA (alpha = 2 r, all linear layers) as a configuration that a trainer can be given."""
+    """The course's LoRA (alpha = 2 r, all linear layers) as a configuration that a trainer can be
+    given.
+    """
     from peft import LoraConfig
 
     return LoraConfig(
@@ -91,7 +174,9 @@ def lora_config(rank=8):
 
 
 def log_probabilities(model, tokenizer, texts, batch_size=100):
-    """(log p(answer and end of text | prompt), is it the greedy answer?) of [(prompt, answer)], as two tensors."""
+    """(log p(answer and end of text | prompt), is it the greedy answer?) of [(prompt, answer)], as
+    two tensors.
+    """
     pairs = [evaluation.encode_pair(tokenizer, *text) for text in texts]
     total, greedy = torch.zeros(len(texts)), torch.zeros(len(texts), dtype=torch.bool)
     with evaluation.evaluating(model):
@@ -107,12 +192,14 @@ def log_probabilities(model, tokenizer, texts, batch_size=100):
 
 def pair_log_probabilities(model, tokenizer, rows, batch_size=100):
     """(log p of the chosen answers, log p of the rejected ones), a tensor each, in nats."""
-    texts = [(r["prompt"], f" {r[side]}") for side in ("chosen", "rejected") for r in rows]
+    texts = [(r["prompt"], spaced(r[side])) for side in ("chosen", "rejected") for r in rows]
     return log_probabilities(model, tokenizer, texts, batch_size)[0].chunk(2)
 
 
 def questions(rows):
-    """One row a question, with the answers that count as good, rude and rambling (all of them right in the fact)."""
+    """One row a question, with the answers that count as good, rude and rambling (all of them right
+    in the fact).
+    """
     rude_rows = [r for r in rows if r["kind"] == "rude"]
     ends = {
         side: sorted(
@@ -139,7 +226,9 @@ def questions(rows):
 
 
 def manners(model, tokenizer, asked, kinds=("good", "rude", "rambling")):
-    """{kind: probability of a sampled answer of that kind} over questions, and `greedy`: the share whose greedy answer is good."""
+    """{kind: probability of a sampled answer of that kind} over questions, and `greedy`: the share
+    whose greedy answer is good.
+    """
     texts = [(kind, q["prompt"], answer) for q in asked for kind in kinds for answer in q[kind]]
     log_p, greedy = log_probabilities(model, tokenizer, [text[1:] for text in texts])
     found = {
@@ -160,7 +249,8 @@ def reference_of(model):
 
 
 def kl_to_reference(model, tokenizer, prompts, reference=None, max_new_tokens=40, seed=0):
-    """KL(policy || reference) of whole answers, in nats: along answers sampled from the policy, summed over their tokens.
+    """KL(policy || reference) of whole answers, in nats: along answers sampled from the policy,
+    summed over their tokens.
 
     `reference` is another model, or None for the model itself with its adapter off.
     """
@@ -194,7 +284,9 @@ def kl_to_reference(model, tokenizer, prompts, reference=None, max_new_tokens=40
 
 
 def log_of(trainer):
-    """Train, keep the trainer's lines off the page while outputs are stored, and return its log, a dict a step."""
+    """Train, keep the trainer's lines off the page while outputs are stored, and return its log, a
+    dict a step.
+    """
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)

@@ -75,42 +75,39 @@ def select(rows, **wanted):
     return [row for row in rows if all(row.get(k) == v for k, v in wanted.items())]
 
 
+class Said(str):
+    """A sentence that a notebook shows without quotation marks."""
+
+    def __repr__(self):
+        return str(self)
+
+
 def on_cards(**wanted):
-    """A Table of the 7B steps that tools/gpu_evidence.py timed on real cards, base weights random; it says so if there are none yet."""
+    """A Table of the 7B steps that tools/gpu_evidence.py timed on real cards, base weights random; a sentence if there are none."""
     from .tables import Table
 
     files = sorted((DATA / "results").glob("gpu-*.json"))
+    stored = [load(f.stem) for f in files]
     found = [
-        (load(f.stem)["settings"]["card"]["name"], row)
-        for f in files
-        for row in select(load(f.stem)["rows"], part="speed", **wanted)
+        (one["settings"]["card"]["name"], row)
+        for one in stored
+        for row in select(one["rows"], part="speed", **wanted)
     ]
     if not found:
-        return Table(["measured on a GPU"], [("not measured yet",)])
-    columns = (
-        "stack",
-        "dtype",
-        "batch",
-        "accumulation",
-        "length",
-        "outcome",
-        "tokens_per_second",
-        "peak_reserved_gib",
-        "share_of_limit",
-    )
-    header = [
-        "card",
-        "stack",
-        "dtype",
-        "rows",
-        "accumulated",
-        "tokens a row",
-        "outcome",
-        "tokens/s",
-        "peak GiB",
-        "share of the card's limit",
-    ]
-    return Table(header, [(name, *(row.get(c, "") for c in columns)) for name, row in found])
+        return Said("No run on a GPU is stored with this version of the course.")
+    columns = {
+        "stack": "stack",
+        "dtype": "dtype",
+        "batch": "rows",
+        "accumulation": "accumulated",
+        "length": "tokens a row",
+        "outcome": "outcome",
+        "tokens_per_second": "tokens/s",
+        "peak_reserved_gib": "peak GiB",
+        "share_of_limit": "share of the card's limit",
+    }
+    rows = [(name, *(row.get(c, "") for c in columns)) for name, row in found]
+    return Table(["card", *columns.values()], rows)
 
 
 def mean(rows, column):

@@ -7,7 +7,7 @@ Q_AND_V = ("lora", {"rank": 8, "targets": ["q_proj", "v_proj"]})
 ATTENTION = ("lora", {"rank": 21, "targets": list(modules.ATTENTION)})
 FEED_FORWARD = ("lora", {"rank": 13, "targets": list(modules.FEED_FORWARD)})
 DROPOUT = ("lora", {"rank": 8, "lora_dropout": 0.1})
-ALPHAS, ALPHA_RATE = (1, 4, 16, 64, 256), 1e-3
+ALPHAS, ALPHA_RATE = (1, 4, 16, 64, 256), 3e-3
 
 
 def arms(task, ranks, *more):

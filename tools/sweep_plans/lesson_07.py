@@ -72,7 +72,7 @@ PREFIX, MLP, LORA, FULL = (
     ("lora", {"rank": 8}),
     ("full", {}),
 )
-SHORT = [("prefix", {"tokens": tokens}) for tokens in (1, 5)]
+SHORT = [("prefix", {"tokens": tokens}) for tokens in (1,)]
 COMMON = dict(
     run=run,
     seeds=(0, 1, 2),
@@ -86,9 +86,9 @@ SWEEPS = {
         COMMON,
         form=guide,
         rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
-        arms=[("data_to_text", *arm) for arm in (PREFIX, LORA, FULL, *SHORT, MLP)],
+        arms=[("data_to_text", *arm) for arm in (PREFIX, LORA, FULL, MLP, *SHORT)],
     ),
-    "prefix-new-form": dict(COMMON, arms=[("data_to_text", *arm) for arm in (PREFIX, LORA, MLP)]),
+    "prefix-new-form": dict(COMMON, arms=[("data_to_text", *arm) for arm in (PREFIX, LORA)]),
     "prefix-more-steps": {
         **COMMON,
         "steps": 600,

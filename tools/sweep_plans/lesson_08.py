@@ -102,7 +102,4 @@ def train_voters(seeds=range(5)):
 
 
 if __name__ == "__main__":
-    import torch
-
-    torch.use_deterministic_algorithms(True)
     train_voters()

@@ -33,7 +33,6 @@ ARMS = [
     ("cloze", "prompt", {"tokens": 10, "init": "SAMPLE_VOCAB"}),
     ("cloze", "prefix", {"tokens": 10}),
     ("cloze", "p_tuning", LSTM),
-    ("cloze", "prompt", {"tokens": 10, "init": "RANDOM"}),
 ]
 COMMON = dict(
     seeds=(0, 1, 2),

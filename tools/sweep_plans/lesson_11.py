@@ -40,7 +40,4 @@ def train_adapters(base="pocket-s"):
 
 
 if __name__ == "__main__":
-    import torch
-
-    torch.use_deterministic_algorithms(True)
     train_adapters()

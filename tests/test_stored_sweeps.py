@@ -1,0 +1,64 @@
+"""Every stored sweep keeps the one rule of choice, and what a lesson runs again carries its wobble."""
+
+import json
+import re
+
+import pytest
+
+from tools import sweeps
+from utils import DATA, results
+
+STORED = {}
+for path in sorted((DATA / "results").glob("*.json")):
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if "settings" in found and "mean validation score" in str(found["settings"].get("rule")):
+        STORED[path.stem] = found
+PLANNED = [name for name in STORED if name in sweeps.SWEEPS]
+
+
+def arms(name):
+    """{arm: rows} of a stored sweep."""
+    made = {}
+    for row in STORED[name]["rows"]:
+        made.setdefault((row["task"], row["method"], row["options"]), []).append(row)
+    return made
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_the_winner_has_the_best_mean_and_lies_inside_its_grid(name):
+    seeds = STORED[name]["settings"]["seeds"]
+    for arm, rows in arms(name).items():
+        by_rate = {lr: results.select(rows, lr=lr) for lr in sorted({r["lr"] for r in rows})}
+        (chosen,) = {r["lr"] for r in rows if r["chosen"]}
+        assert sorted(r["seed"] for r in by_rate[chosen]) == sorted(seeds), (name, arm)
+        shares = all(0 <= r["validation_score"] <= 1 for r in rows)
+        best = sweeps._merit(by_rate[chosen])
+        for lr, some in by_rate.items():
+            if lr == chosen or any(r.get("eligible") is False for r in some):
+                continue
+            if len(some) == len(seeds):
+                assert sweeps._merit(some) <= best, (name, arm, lr)
+            else:  # not run to the end, because it could not have won
+                missing = len(seeds) - len(some)
+                most = (sum(r["validation_score"] for r in some) + missing) / len(seeds)
+                assert shares and most < best[0] + 1e-9, (name, arm, lr)
+        steady = all(r.get("eligible", True) for r in by_rate[chosen])
+        if len(by_rate) > 1 and steady:
+            assert min(by_rate) < chosen < max(by_rate), (name, arm)
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_what_a_lesson_runs_again_carries_its_wobble(name):
+    for task, method, options in sweeps.SWEEPS[name].get("live", ()):
+        rows = arms(name).get((task, method, json.dumps(options)), ())
+        first = [r for r in rows if r["chosen"] and r["seed"] == STORED[name]["settings"]["seeds"][0]]
+        for row in first:
+            assert row["wobble_of"] == len(sweeps.ALL_NOISES), (name, method, options)
+            assert set(row["wobble"]) >= {"test_score", "facts_kept"} & set(row)
+
+
+def test_every_stored_run_that_a_lesson_compares_with_has_a_wobble(request):
+    notebooks = sorted((DATA.parent / "notebooks").glob("*.ipynb"))
+    for path in notebooks:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"how much other machines differ was not measured", text), path.name
