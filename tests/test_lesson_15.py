@@ -254,3 +254,34 @@ def test_the_stored_start_is_what_the_plan_says():
     (row,) = json.loads((rewards.START.parent / "rewards-start.json").read_text())["rows"]
     found = rewards.shares(rewards.start(), bases.load_tokenizer(), rewards.questions("test"))
     assert found["good"] == pytest.approx(row["good"], abs=0.02)
+
+
+@pytest.mark.parametrize("number", ["02", "15"])
+def test_the_take_home_runs_alone_in_an_empty_folder(number, tmp_path):
+    """At most 15 lines without `utils`; the model is named in one place."""
+    import os
+    import subprocess
+    import sys
+
+    import nbformat
+
+    from utils import DATA, ROOT
+
+    (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    cells = nbformat.read(path, 4).cells
+    (source,) = [c.source for c in cells if "take-home" in c.metadata.get("tags", [])]
+    lines = [x for x in source.splitlines() if x.strip() and not x.startswith("#")]
+    assert len(lines) <= 15 and "utils" not in source
+    assert source.count("../data/pocket/s") == 1
+    script = tmp_path / "alone.py"
+    script.write_text(source.replace("../data/pocket/s", str(DATA / "pocket" / "xs")))
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TORCHDYNAMO_DISABLE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip()
