@@ -26,7 +26,7 @@ from utils import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = ROOT / "build" / "src"
-# Run as one more cell: prints the kernel's peak memory in MiB, or 0 where there is no /proc, and the
+# Run as one more cell: prints the kernel's peak memory in MiB (0 where there is no /proc) and the
 # CPU seconds of the kernel and of the processes that it started. It leaves no name behind.
 PROBE = """\
 (lambda os, p: print(
@@ -295,7 +295,8 @@ def run_copy(number, to):
         ) from None
     save(notebook, to / path.name)
     print(
-        f"done in {seconds:.1f} CPU seconds, peak memory {peak} MiB. The executed copy: {to / path.name}"
+        f"done in {seconds:.1f} CPU seconds, peak memory {peak} MiB. "
+        f"The executed copy: {to / path.name}"
     )
 
 
