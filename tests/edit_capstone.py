@@ -1,4 +1,5 @@
-"""Lesson 13 as readers edit it. `test_capstone.py` runs this file once and reads what it leaves behind.
+"""Lesson 13 as readers edit it. `test_capstone.py` runs this file once and reads what it leaves
+behind.
 
     python tests/edit_capstone.py FOLDER
 
@@ -44,7 +45,7 @@ report = {}
 
 
 def run_all(edits, also, take_home):
-    """All cells in `space`, with `edits` {text: other text} made and `also` run after the settings."""
+    """All cells in `space`, with `edits` {text: other text}; `also` runs after the settings."""
     used = set()
     for n, cell in enumerate(CELLS):
         source = cell.source

@@ -2,8 +2,6 @@
 
 import json
 import os
-import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +10,7 @@ import types
 import pytest
 import torch
 
-from utils import DATA, ROOT, bases, capstone, checkpoints, memory
+from utils import ROOT, capstone
 
 KILLED = ("kill-2", "kill-5", "kill-writing-6")
 

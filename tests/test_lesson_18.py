@@ -1,4 +1,4 @@
-"""Lesson 18's writer and tools/export.py: the same bytes, the same answers, refusals that say why."""
+"""Lesson 18's writer and tools/export.py: same bytes, same answers, refusals that say why."""
 
 import copy
 import importlib.util
@@ -317,19 +317,19 @@ def test_an_adapter_alone_answers_as_peft_and_can_be_swapped(tmp_path, tokenizer
 
 
 @needs_llama
-def test_without_the_permutation_llama_cpp_answers_nonsense_and_the_check_sees_it(
-    tmp_path, tokenizer, monkeypatch
-):
+def test_without_the_permutation_the_check_sees_it(tmp_path, tokenizer, monkeypatch):
+    """More than half of these short answers survive that fault, so all of them must be compared."""
     model = PeftModel.from_pretrained(bases.load("pocket-s")[0], ADAPTERS / "facts")
     model = model.merge_and_unload().eval()
-    questions = export.prompts(count=6)
+    questions = export.prompts(count=30)
     wanted = [export.answer_by_transformers(model, tokenizer, q, 10) for q in questions]
+    told = "f32", model, tokenizer, questions, wanted, 10
     with monkeypatch.context() as patch:
         patch.setattr(export, "permuted", lambda weight, heads: weight)
         path = export.export(model, tokenizer, tmp_path / "m.gguf")
-        sentence, fine = export.check(path, "f32", model, tokenizer, questions, wanted, 10)
-    assert not fine and "0 of 6 answers" in sentence
-    sentence, fine = export.check(path, "f32", model, tokenizer, questions, wanted, 10)
+        sentence, fine = export.check(path, *told)
+    assert not fine and "of 30 answers" in sentence and "30 of 30" not in sentence
+    sentence, fine = export.check(path, *told)
     assert not fine and "tensors are not the model's" in sentence
 
 
@@ -357,8 +357,8 @@ def test_another_kind_of_adapter_is_exported_merged(tmp_path, tokenizer, monkeyp
 def chatty(tokenizer):
     made = copy.deepcopy(tokenizer)
     made.chat_template = (
-        "{{ bos_token }}{% for m in messages %}### Instruction:\n{{ m['content'] }}\n\n### Response:"
-        "{% endfor %}"
+        "{{ bos_token }}{% for m in messages %}### Instruction:\n{{ m['content'] }}"
+        "\n\n### Response:{% endfor %}"
     )
     return made
 
@@ -479,9 +479,8 @@ def test_smollm_answers_the_same_in_llama_cpp(tmp_path):
 def test_smollm_cuts_random_strings_as_llama_cpp_does(tmp_path):
     rng = np.random.default_rng(0)
     model, tokenizer = bases.load("smollm")
-    pool = list(
-        "abcXYZ 0123456789 \n\t.,;:'\"!?()[]{}<>/\\|-_=+*&^%$#@~`éüßñ漢字かな한글😀½Ⅷ²\u00a0\u200d\u0301"
-    )
+    pool = list("abcXYZ 0123456789 \n\t.,;:'\"!?()[]{}<>/\\|-_=+*&^%$#@~`")
+    pool += list("éüßñ漢字かな한글😀½Ⅷ²\u00a0\u200d\u0301")
     texts = ["".join(rng.choice(pool, rng.integers(1, 40))) for _ in range(500)]
     path = export.export(model, tokenizer, tmp_path / "s.gguf", "f16")
     assert export.texts_that_differ(export.serve(path), tokenizer, texts) == []

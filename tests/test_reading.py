@@ -704,6 +704,14 @@ def test_a_pair_that_cannot_train_says_why(change, reason):
     assert [n for n, _ in report.rejected] == [2] and reason in report.rejected[0][1]
 
 
+@pytest.mark.parametrize("name", ["prompt", "chosen", "rejected"])
+@pytest.mark.parametrize("value", [..., None, 3, " ", [say("b")]])
+def test_unchecked_pairs_stop_with_the_row_and_the_field(name, value):
+    bad = {k: v for k, v in {**PAIR, name: value}.items() if v is not ...}
+    with pytest.raises(ValueError, match=f"^row 2: .*'{name}'.*check_pairs"):
+        preferences.for_trl([PAIR, bad])
+
+
 def test_the_courses_own_pairs_pass():
     from utils import tasks
 

@@ -346,14 +346,14 @@ def check_model(model, tokenizer):
     if len(tokenizer) > config.vocab_size:
         raise Refused(
             f"The tokenizer has {len(tokenizer):,} tokens and the model {config.vocab_size:,}: "
-            "tokens were added and the model's embeddings not resized, or it is another's tokenizer."
+            "tokens were added and the embeddings not resized, or it is another's tokenizer."
         )
     stops = model.generation_config.eos_token_id
     stops = stops if isinstance(stops, list) else [stops]
     if tokenizer.eos_token_id not in stops:
         raise Refused(
             f"The tokenizer ends a text with token {tokenizer.eos_token_id}, the model with "
-            f"{stops}. Answers would not stop: set both to the token that the training rows ended in."
+            f"{stops}. Answers would not stop: set both to the token that training rows end in."
         )
 
 

@@ -50,6 +50,7 @@ ACCEPTED = {
     "bitsandbytes": ">=0.45.5,!=0.46.0,!=0.48.0",
     "accelerate": ">=1.4.0",
     "huggingface_hub": ">=0.34.0,<2",
+    "chardet": ">=7",  # the readers ask it for a list of encodings, which older ones cannot take
 }
 # Only when it is there: peft refuses to build a LoRA layer beside an older one (Colab carries 0.10.0).
 IF_THERE = {"torchao": (">=0.16.0", "0.17.0")}
