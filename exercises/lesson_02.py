@@ -1,174 +1,219 @@
 """Checks of lesson 02's exercises."""
 
+import math
+
 import torch
+from torch.nn.functional import logsigmoid
 
-from utils.checks import Hint, call, exercise
-
-RATIO = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1, 0.9, 1.1, 0.9, 1.0, 1.0])
-ADVANTAGE = torch.tensor([2.0, -2.0, 2.0, -2.0, 1.0, 1.0, -1.0, -1.0, 0.5, -0.5])
+from utils.checks import compare, exercise
 
 
-def gradient_is_there(ratio, advantage, eps):
-    """What autograd says: does the clipped objective have a gradient at these ratios?"""
-    ratio = ratio.clone().requires_grad_(True)
-    torch.minimum(ratio * advantage, ratio.clamp(1 - eps, 1 + eps) * advantage).sum().backward()
-    return ratio.grad != 0
+def _pooled(texts):
+    """The mean loss over all tokens of all texts."""
+    return sum(map(sum, texts)) / sum(map(len, texts))
 
 
-@exercise(1, "Say which tokens still push: True where the clipped objective has a gradient.")
-def still_pushes(answer):
-    for eps in (0.2, 0.05):
-        got = call(answer, RATIO.clone(), ADVANTAGE.clone(), eps)
-        if not isinstance(got, torch.Tensor) or got.shape != RATIO.shape:
-            raise Hint(f"Give one True or False a token, a tensor of shape {list(RATIO.shape)}.")
-        got, high, low, good = got.bool(), RATIO > 1 + eps, RATIO < 1 - eps, ADVANTAGE > 0
-        for value, hint in (
-            (
-                ~(high | low),
-                "You stop every token outside the band. A token that moved the wrong way must be able to come back: the "
-                "minimum takes the unclipped side there.",
-            ),
-            (
-                high & good | low & ~good,
-                "That is the opposite: where the clip has taken the gradient away.",
-            ),
-            (
-                ~(high & good),
-                "You looked at good tokens only. A bad token whose ratio has fallen far enough stops as well.",
-            ),
-            (
-                ~(low & ~good),
-                "You looked at bad tokens only. A good token whose ratio has risen far enough stops as well.",
-            ),
-            (
-                ~(high & ~good | low & good),
-                "The signs are the wrong way round: a good token (positive advantage) stops when its ratio is too "
-                "high.",
-            ),
-            (
-                ~high,
-                "You clip from above whatever the advantage is. For a bad token a high ratio is a mistake to be undone.",
-            ),
-            (
-                ~low,
-                "You clip from below whatever the advantage is. For a good token a low ratio is a mistake to be undone.",
-            ),
-            (torch.ones_like(good), "Then the clip would do nothing at all."),
-        ):
-            if torch.equal(got, value):
-                raise Hint(hint)
-        if not torch.equal(got, gradient_is_there(RATIO, ADVANTAGE, eps)):
-            wrong = int((got != gradient_is_there(RATIO, ADVANTAGE, eps)).nonzero()[0])
-            raise Hint(
-                f"With eps = {eps}, ratio {RATIO[wrong]:.1f} and advantage {ADVANTAGE[wrong]:+.1f} it is not so. Which of the two terms is the "
-                "smaller, and does it move with the ratio?"
-            )
-    return "Autograd says the same: clipping only ever stops what already went far enough."
+def _mean_of_means(texts):
+    return sum(sum(t) / len(t) for t in texts) / len(texts)
 
 
-@exercise(2, "Give GRPO's advantages: each score against the scores of the same prompt.")
-def group_advantages(answer):
-    rewards = torch.tensor([1.0, 0.0, 0.0, 3.0, 5.0, 9.0, 2.0, 2.0, 8.0, 4.0, 4.0, 8.0])
-    for size in (4, 3):
-        got, groups = call(answer, rewards.clone(), size), rewards.view(-1, size)
-        if not isinstance(got, torch.Tensor) or got.numel() != len(rewards):
-            raise Hint(f"There are {len(rewards)} answers; give one advantage for each.")
-        got = got.flatten()
-        centred = groups - groups.mean(1, keepdim=True)
-        strided = rewards.view(size, -1)
-        for value, hint in (
+@exercise(1, "Give the perplexity over all tokens of all texts.")
+def perplexity(answer):
+    compare(
+        answer,
+        lambda texts: math.exp(_pooled(texts)),
+        {
+            "two texts of different length": ([[1.0, 1.0, 1.0, 1.0], [3.0]],),
+            "three texts": ([[0.5], [2.0, 1.0], [0.1, 0.3, 0.2, 1.4]],),
+            "one text": ([[2.0, 4.0]],),
+        },
+        [
             (
-                rewards,
-                "These are the scores themselves. An advantage says how much better than the others of its prompt.",
+                "You took the mean of the texts' means, so a token of a short text counts for more. Add up all tokens.",
+                lambda texts: math.exp(_mean_of_means(texts)),
             ),
             (
-                centred,
-                "The mean of the group is taken off, right. Now divide by the group's standard deviation.",
+                "You took the mean of the texts' perplexities. Average the losses over all tokens first, then take e to the "
+                "power of it.",
+                lambda texts: sum(math.exp(sum(t) / len(t)) for t in texts) / len(texts),
             ),
             (
-                (rewards - rewards.mean()) / rewards.std(),
-                "You compared every answer with the whole batch. An easy prompt would then look like "
-                "good writing: compare within the prompt.",
+                "That is the mean loss of a token. The perplexity is e to the power of it.",
+                _pooled,
             ),
             (
-                centred / rewards.std(),
-                "The mean is the group's, the standard deviation the batch's. Take both from the group.",
-            ),
-            (groups / groups.std(1, keepdim=True), "The mean of the group has to come off first."),
-            (
-                centred / groups.var(1, keepdim=True),
-                "You divided by the variance; the standard deviation is its root.",
+                "You took e to the power of each token's loss and then the mean. First the mean, then e to the power of it.",
+                lambda texts: sum(math.exp(x) for t in texts for x in t) / sum(map(len, texts)),
             ),
             (
-                ((strided - strided.mean(0)) / strided.std(0)),
-                "You grouped every n-th answer. The answers to one prompt stand side by side.",
+                "These losses are natural logarithms (nats), so the base is e, not 2.",
+                lambda texts: 2 ** _pooled(texts),
             ),
             (
-                groups.mean(1, keepdim=True) - groups,
-                "The sign is the wrong way round: better than its group is positive.",
+                "You divided the sum by the number of texts. Divide by the number of tokens.",
+                lambda texts: math.exp(sum(map(sum, texts)) / len(texts)),
             ),
-        ):
-            if torch.allclose(got, value.flatten(), atol=1e-3):
-                raise Hint(hint)
-        right = centred / groups.std(1, keepdim=True)
-        population = centred / groups.std(1, keepdim=True, correction=0)
-        if not torch.allclose(got, right.flatten(), atol=1e-2) and not torch.allclose(
-            got, population.flatten(), atol=1e-2
-        ):
-            raise Hint(
-                f"The first group of {size} is {groups[0].tolist()}, and you gave {[round(v, 2) for v in got[:size].tolist()]}. Its mean should be 0 "
-                "and its standard deviation 1."
-            )
-    same = call(answer, torch.ones(6), 3)
-    if not torch.isfinite(same).all():
-        raise Hint(
-            "When all answers to a prompt score the same, you divide by 0. Add a small number (TRL adds 1e-4): their advantage is then 0."
-        )
-    return "No critic: the other answers to the same prompt are the yardstick."
+            (
+                "You did not divide. A longer text would then always look worse.",
+                lambda texts: math.exp(sum(map(sum, texts))),
+            ),
+            (
+                "The sign is the wrong way round: a loss is already minus the log of a probability.",
+                lambda texts: math.exp(-_pooled(texts)),
+            ),
+            (
+                "You looked at the first text only.",
+                lambda texts: math.exp(sum(texts[0]) / len(texts[0])),
+            ),
+        ],
+        form="one number, the perplexity",
+        advice="Add the losses of all tokens of all texts, divide by their number, take e to the power of it.",
+    )
+    return "The tokens are pooled, as the loss of a training batch does it."
 
 
-@exercise(3, "Give the policy that the objective with the KL price is best served by.")
-def best_policy(answer):
-    ref, reward = torch.tensor([0.6, 0.3, 0.09, 0.01]), torch.tensor([0.0, 1.0, 2.0, 6.0])
-    for beta in (1.0, 4.0):
-        got = call(answer, ref.clone(), reward.clone(), beta)
-        right = torch.softmax(ref.log() + reward / beta, 0)
-        if not isinstance(got, torch.Tensor) or got.shape != ref.shape:
-            raise Hint("Give one probability for each of the answers.")
-        raw = ref * torch.exp(reward / beta)
-        for value, hint in (
-            (raw, "The proportions are right, but they do not sum to 1. Divide by their sum."),
+def _margin(rule, reduce=torch.mean):
+    return lambda chosen, rejected, margin: reduce(rule(chosen, rejected, margin)).item()
+
+
+CHOSEN, REJECTED = torch.tensor([2.0, 0.5, -1.0]), torch.tensor([1.0, 1.5, -3.0])
+
+
+@exercise(2, "Give the mean loss of the pairs when some preferences are stronger than others.")
+def loss_with_margin(answer):
+    compare(
+        answer,
+        _margin(lambda c, r, m: -logsigmoid(c - r - m)),
+        {
+            "three pairs": (CHOSEN, REJECTED, torch.tensor([0.0, 1.0, 0.5])),
+            "margins of 0": (CHOSEN, REJECTED, torch.zeros(3)),
+            "one pair": (torch.tensor([0.2]), torch.tensor([0.7]), torch.tensor([2.0])),
+        },
+        [
             (
-                torch.softmax(reward / beta, 0),
-                "The reference is missing. An answer that it never gives is dear, however well it scores.",
+                "You added the margin to the difference. A stronger preference would then cost less; it has to ask for a larger "
+                "difference.",
+                _margin(lambda c, r, m: -logsigmoid(c - r + m)),
             ),
             (
-                torch.softmax(ref.log() + beta * reward, 0),
-                "Beta is on the wrong side: a high price keeps the policy near the reference, so it "
-                "must shrink the reward.",
+                "The margin is missing.",
+                _margin(lambda c, r, m: -logsigmoid(c - r)),
             ),
             (
-                torch.softmax(ref + reward / beta, 0),
-                "Add the reward to the logarithm of the reference, not to the probability itself.",
+                "That rewards the rejected answer: the difference is chosen minus rejected.",
+                _margin(lambda c, r, m: -logsigmoid(r - c - m)),
+                _margin(lambda c, r, m: -logsigmoid(r - c + m)),
             ),
             (
-                torch.softmax(ref.log() - reward / beta, 0),
-                "That policy seeks the lowest reward; mind the sign.",
+                "That is the log-likelihood. A loss is minus that.",
+                _margin(lambda c, r, m: logsigmoid(c - r - m)),
             ),
             (
-                torch.nn.functional.one_hot(reward.argmax(), len(ref)).to(ref),
-                "That is the best policy when nothing has to be paid (beta = 0).",
+                "That is a probability. Take minus its logarithm.",
+                _margin(lambda c, r, m: torch.sigmoid(c - r - m)),
             ),
-            (ref, "That is the reference. At this price some reward is worth paying for."),
-            (torch.softmax(ref.log() + reward, 0), "Where is beta?"),
-        ):
-            if torch.allclose(got, value, atol=1e-4) and not torch.allclose(
-                value, right, atol=1e-4
-            ):
-                raise Hint(hint)
-        if not torch.allclose(got, right, atol=1e-4):
-            raise Hint(
-                f"For beta = {beta:g} you gave {[round(v, 3) for v in got.tolist()]}. Write the objective as a sum over the answers, with a multiplier for "
-                "the sum of probabilities, and set the derivative to 0."
-            )
-    return "Lesson 14 turns this formula round: DPO reads the reward off the policy."
+            (
+                "That is one minus the probability. Take minus the logarithm of the probability.",
+                _margin(lambda c, r, m: 1 - torch.sigmoid(c - r - m)),
+            ),
+            (
+                "You added up the pairs. Give their mean.",
+                _margin(lambda c, r, m: -logsigmoid(c - r - m), torch.sum),
+            ),
+            (
+                "You took the mean of the probabilities and then the logarithm. Take the logarithm of each pair first.",
+                lambda c, r, m: -torch.sigmoid(c - r - m).mean().log().item(),
+            ),
+            (
+                "You took the mean of the differences first. Each pair has its own loss; take the mean of the losses.",
+                lambda c, r, m: -logsigmoid((c - r - m).mean()).item(),
+            ),
+            (
+                "You multiplied by the margin. Subtract it from the difference.",
+                _margin(lambda c, r, m: -logsigmoid((c - r) * m)),
+                _margin(lambda c, r, m: -m * logsigmoid(c - r)),
+            ),
+            (
+                "You subtracted the margin from the loss. It belongs inside the sigmoid.",
+                _margin(lambda c, r, m: -logsigmoid(c - r) - m),
+            ),
+            (
+                "That is the hinge loss. Bradley and Terry's is minus the logarithm of a sigmoid.",
+                _margin(lambda c, r, m: torch.relu(m - (c - r))),
+                _margin(lambda c, r, m: torch.relu(1 + m - (c - r))),
+            ),
+        ],
+        form="one number, the mean loss",
+        advice="For each pair: minus the logarithm of the sigmoid of chosen minus rejected minus margin. Then the mean.",
+    )
+    return "TRL's RewardTrainer does this if the rows have a column `margin`."
+
+
+def _last(ids, pad):
+    """The position of each row's last token that is not padding."""
+    return torch.tensor([max(n for n, i in enumerate(row) if i != pad) for row in ids.tolist()])
+
+
+def _first_pad(ids, pad):
+    rows = ids.tolist()
+    return torch.tensor([row.index(pad) - 1 if pad in row else len(row) - 1 for row in rows])
+
+
+@exercise(3, "Give for each row the position of its last token that is not padding.")
+def last_token(answer):
+    right = torch.tensor([[5, 6, 7, 0, 0], [5, 8, 0, 0, 0], [9, 9, 9, 9, 9]])
+    left = torch.tensor([[0, 0, 5, 6, 7], [0, 0, 0, 5, 8], [9, 9, 9, 9, 9]])
+    inside = torch.tensor([[5, 3, 7, 3], [3, 8, 4, 3]])
+    compare(
+        answer,
+        _last,
+        {
+            "rows padded on the right": (right, 0),
+            "rows padded on the left": (left, 0),
+            "rows with the padding token inside the text, too": (inside, 3),
+        },
+        [
+            (
+                "You read the last column. With padding on the right that is a padding token.",
+                lambda ids, pad: torch.full((len(ids),), ids.shape[1] - 1),
+                lambda ids, pad: torch.full((len(ids),), -1),
+            ),
+            (
+                "You counted the tokens of the text. That is their number less one only if nothing stands before or between them.",
+                lambda ids, pad: (ids != pad).sum(1) - 1,
+            ),
+            (
+                "That is the number of tokens, not a position. Positions begin at 0, and padding may stand on the left.",
+                lambda ids, pad: (ids != pad).sum(1),
+            ),
+            (
+                "You looked for the first padding token. Padding may stand on the left, and some models use a token that also "
+                "stands inside a text.",
+                _first_pad,
+                lambda ids, pad: (ids == pad).int().argmax(1) - 1,
+            ),
+            (
+                "That is the first token of the text. The last one is asked for.",
+                lambda ids, pad: (ids != pad).int().argmax(1),
+            ),
+            (
+                "You counted from the end of the row. Give positions from its beginning.",
+                lambda ids, pad: (ids != pad).flip(1).int().argmax(1),
+            ),
+            (
+                "You give the token itself. Its position is asked for.",
+                lambda ids, pad: ids[torch.arange(len(ids)), _last(ids, pad)],
+            ),
+            (
+                "You give the position one further, that of the padding after the text.",
+                lambda ids, pad: _last(ids, pad) + 1,
+            ),
+            (
+                "A padding token of 0 is written into your code. Use `pad`.",
+                lambda ids, pad: _last(ids, 0),
+            ),
+        ],
+        form="one position for each row",
+        advice="Which is the largest position whose token is not `pad`?",
+    )
+    return "transformers finds it in the same way in models for sequence classification."

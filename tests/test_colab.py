@@ -1,4 +1,7 @@
-"""The set-up cell in Colab: from an empty folder, against a local clone, with Colab's own packages, and pip only recorded."""
+"""The set-up cell in Colab.
+
+From an empty folder, against a local clone, with Colab's own packages, and pip only recorded.
+"""
 
 import json
 import os
@@ -13,7 +16,8 @@ import pytest
 from tools import badges
 from utils import ROOT, colab
 
-# Colab in August 2026, as far as the course looks at it; trl, bitsandbytes and unsloth are missing there.
+# Colab in August 2026, as far as the course looks at it; trl, bitsandbytes and unsloth are missing
+# there.
 COLAB = {
     "torch": "2.11.0+cu128",
     "numpy": "2.1.3",
@@ -48,7 +52,8 @@ PLAN = [
     "torchao==0.17.0",
 ]
 
-# Runs the notebook's set-up cell as Colab would, with what Colab has, and writes down what pip was asked for.
+# Runs the notebook's set-up cell as Colab would, with what Colab has, and writes down what pip was
+# asked for.
 DRIVER = """
 import importlib.metadata, json, subprocess, sys, types
 calls, real = [], subprocess.run
@@ -82,7 +87,7 @@ if "unsloth" in sys.argv:
 
 @pytest.fixture(scope="module")
 def clone_from(tmp_path_factory):
-    """A repository with the working tree as it is now (what is ignored left out), as git would clone it from GitHub."""
+    """A repository with the working tree as it is now (what is ignored left out), to clone from."""
     folder = tmp_path_factory.mktemp("github") / "peft-course"
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -119,10 +124,23 @@ def empty(tmp_path):
     if lessons:
         shutil.copy(lessons[0], folder)
     else:
-        cell = nbformat.v4.new_code_cell(
-            colab.SETUP_CELL.format(repository=badges.repository()), metadata={"tags": ["setup"]}
-        )
-        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "00_made.ipynb")
+        write_notebook(folder)
+    return folder
+
+
+def write_notebook(folder):
+    """A notebook that holds nothing but the set-up cell as utils.colab has it now."""
+    source = colab.SETUP_CELL.format(repository=badges.repository())
+    cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["setup"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "00_made.ipynb")
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """An empty folder with such a notebook."""
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    write_notebook(folder)
     return folder
 
 
@@ -137,11 +155,17 @@ def stand_in(tmp_path):
     return package.parent.parent
 
 
-def set_up(folder, repository, *extra, path="", there=COLAB, base=None):
-    """Run the set-up cell in its own Python, `folder` being its working folder; (the lines printed, what was recorded)."""
+def set_up(folder, repository, *extra, path="", there=COLAB, base=None, fails=False, **variables):
+    """Run the set-up cell in its own Python, `folder` being its working folder.
+
+    The lines printed, the recorded last.
+
+    With `fails`, what it wrote to stderr.
+    """
     environment = {
         k: v for k, v in os.environ.items() if k not in ("PEFT_COURSE_BASE", "PYTHONPATH")
     }
+    environment |= variables
     environment |= {
         "COURSE_REPOSITORY": repository,
         "PYTHONPATH": os.pathsep.join(
@@ -159,6 +183,9 @@ def set_up(folder, repository, *extra, path="", there=COLAB, base=None):
         capture_output=True,
         text=True,
     )
+    if fails:
+        assert done.returncode
+        return done.stderr
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()
 
@@ -202,8 +229,69 @@ def test_outside_colab_nothing_is_installed(empty, clone_from):
     assert (
         said[0].startswith("Missing here: trl==1.12.0")
         and "Run `make lab` in the course's folder" in said[0]
+        and "In a hosted notebook, run `%pip install trl==1.12.0 " in said[0]
     )
     assert json.loads(said[2])["calls"] == []
+
+
+@pytest.mark.parametrize("with_colabs_module", [False, True])
+def test_on_kaggle_the_course_installs_as_in_colab(bare, stand_in, clone_from, with_colabs_module):
+    path = stand_in if with_colabs_module else ""
+    said = set_up(bare, clone_from, path=path, KAGGLE_KERNEL_RUN_TYPE="Interactive")
+    assert said[0] == "installing " + ", ".join(PLAN)
+    (call,) = json.loads(said[2])["calls"]
+    assert call["held"] == ["torch==2.11.0+cu128", "numpy==2.1.3"]
+
+
+SENTENCE = (
+    "The course could not be fetched, or only half of it. Check that the Internet is on, delete"
+)
+
+
+def half_a_clone(folder):
+    (folder / "course" / ".git").mkdir(parents=True)
+
+
+def without_utils(folder):
+    (folder / "course" / "notebooks").mkdir(parents=True)
+    (folder / "course" / "README.md").touch()
+
+
+@pytest.mark.parametrize("prepare", [lambda folder: None, half_a_clone, without_utils])
+def test_no_network_or_half_a_clone_is_one_sentence(bare, prepare):
+    prepare(bare)
+    there = sorted(bare.rglob("*"))
+    said = set_up(bare, "https://127.0.0.1:9/course", fails=True).strip().splitlines()[-1]
+    assert said.startswith("OSError: " + SENTENCE) and str(bare / "course") in said
+    assert sorted(bare.rglob("*")) == there, "nothing of the reader's is deleted"
+
+
+def test_half_a_clone_where_the_network_is_there_is_not_filled_up_unsaid(bare, clone_from):
+    half_a_clone(bare)
+    assert SENTENCE in set_up(bare, clone_from, fails=True)
+    shutil.rmtree(bare / "course")
+    assert set_up(bare, clone_from)[1].startswith("base pocket-s")
+
+
+def test_without_drive_checkpoints_stay_in_the_runtime_and_it_is_said(monkeypatch, capsys):
+    drive = type(sys)("google.colab.drive")
+
+    def refuse(path):
+        raise ValueError("mount failed: access was refused")
+
+    drive.mount = refuse
+    package = type(sys)("google.colab")
+    package.drive = drive
+    monkeypatch.setitem(sys.modules, "google", type(sys)("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", package)
+    made = []
+    with monkeypatch.context() as m:
+        m.setattr(pathlib.Path, "mkdir", lambda self, **_: made.append(str(self)))
+        assert str(colab.checkpoint_folder("13")) == "/content/peft-course/13"
+        m.setenv("KAGGLE_URL_BASE", "https://www.kaggle.com")
+        assert str(colab.checkpoint_folder("13")) == "/kaggle/working/peft-course/13"
+    said = capsys.readouterr().out
+    assert "Google Drive is not there (mount failed" in said and "are lost when" in said
 
 
 def test_inside_the_course_the_course_itself_is_used_and_a_set_variable_wins_over_the_form():
@@ -286,12 +374,17 @@ def test_pip_failing_says_what_to_do(monkeypatch):
     monkeypatch.setattr(
         subprocess,
         "run",
-        lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "noise\nERROR: no route to host\n"),
+        lambda *a, **k: subprocess.CompletedProcess(
+            a, 1, "", "noise\nERROR: no route to host\nWARNING: a newer pip is there\n"
+        ),
     )
     with pytest.raises(
         RuntimeError,
         match="pip could not install trl==1.12.0: ERROR: no route to host\nCheck the network",
     ):
+        colab.pip_install(["trl==1.12.0"])
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    with pytest.raises(RuntimeError, match="ERROR: no route to host\nSwitch Internet on in the"):
         colab.pip_install(["trl==1.12.0"])
 
 
@@ -310,7 +403,8 @@ def test_changing_the_form_and_running_the_cell_again_counts(monkeypatch):
 
 
 def test_set_up_cell_is_short_and_versions_name_what_decides():
-    assert len(colab.SETUP_CELL.splitlines()) <= 14
+    lines = colab.SETUP_CELL.format(repository="somebody/peft-course").splitlines()
+    assert len(lines) <= 16 and max(map(len, lines)) <= 100
     assert {"python", "torch", "peft"} <= set(colab.versions()) and colab.versions(("no-such",))[
         "no-such"
     ] == "not installed"

@@ -1,5 +1,7 @@
 """The drift report: which versions are asked for, what moved, and what failed where."""
 
+import re
+
 import pytest
 
 from tools import drift
@@ -18,7 +20,9 @@ JUNIT = """<testsuites><testsuite>
 def test_ranges_are_the_courses_bounds_and_no_pin():
     pins = colab.read_pins(ROOT / "requirements.txt")
     wanted = drift.ranges(pins)
-    assert len(wanted) == len(pins) and not [r for r in wanted if r.split(",")[0].count("==")]
+    assert len(wanted) == len(pins) and [r for r in wanted if re.match(r"[\w.-]+==", r)] == [
+        "trl==1.12.0"  # the last with a PPOTrainer; colab.ACCEPTED says so
+    ]
     assert "torch<2.15" in wanted and "matplotlib" in wanted
     assert f"transformers{colab.ACCEPTED['transformers']}" in wanted
 

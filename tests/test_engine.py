@@ -138,8 +138,7 @@ import test_engine as t
 
 cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "include_dashboard": False}})
 second = cluster.add_node(num_cpus=1)
-ray.init(address=cluster.address, log_to_driver=False,
-         runtime_env={{"env_vars": {{**engine.ONE_THREAD, "PYTHONPATH": ":".join(sys.path[:2])}}}})
+ray.init(address=cluster.address, log_to_driver=False, runtime_env=engine.surroundings())
 rows, nodes = {{}}, len(ray.nodes())
 jobs = t.squares(9) + [("lost", t.dies_at_first, {{"mark": sys.argv[1]}})]
 engine.run_all(jobs, rows.__setitem__, engine="ray")

@@ -217,7 +217,7 @@ def test_the_take_home_script_needs_nothing_of_the_course():
     assert imported == ["json, os, sys", "datasets, peft, transformers, trl"]
 
 
-# --- with the real base: slow -----------------------------------------------------------------------
+# --- with the real base: slow ---
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ def gap(one, other):
 
 @pytest.mark.slow
 def test_a_lost_run_goes_on_with_three_processes(launch, tmp_path, whole_page):
-    """Two processes, one lost at step 6; three go on from step 4; as if one had never stopped."""
+    """Two processes, one lost at step 5; three go on from step 3; as if one had never stopped."""
     import torch
 
     text = """dist.init_process_group("gloo")
@@ -251,10 +251,10 @@ dist.destroy_process_group()
 """
     script, folder = write(tmp_path, whole_page + text), tmp_path / "checkpoint"
     with pytest.raises(RuntimeError, match="a process was lost"):
-        launch(script, folder, 6, tmp_path / "lost.pt")
+        launch(script, folder, 5, tmp_path / "lost.pt", seconds=180)
     assert not (tmp_path / "lost.pt").exists() and (folder / ".metadata").exists()
-    launch(script, folder, -1, tmp_path / "resumed.pt", processes=3)
-    launch(script, folder, "alone", tmp_path / "alone.pt", processes=1)
+    launch(script, folder, -1, tmp_path / "resumed.pt", processes=3, seconds=180)
+    launch(script, folder, "alone", tmp_path / "alone.pt", processes=1, seconds=180)
     resumed, alone = (torch.load(tmp_path / f"{n}.pt") for n in ("resumed", "alone"))
     assert gap(resumed, alone) < 1e-4
 

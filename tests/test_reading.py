@@ -287,6 +287,41 @@ def test_cells_stay_text(tmp_path):
     assert csv.field_size_limit() == limit
 
 
+def test_a_table_of_utf8_with_one_line_in_another_encoding(tmp_path):
+    table = "question;answer\nWas?;Größe\nWie?;Öl\n".encode() + "Wo?;Köln\n".encode("cp1252")
+    report = reading.check(written(tmp_path, table))
+    assert len(report.kept) == 2 and "line 4: the byte 0xf6 is not UTF-8" in str(report)
+    assert "K\\xf6ln" in report.originals[0].text
+
+
+def damaged(data, rng):
+    """The bytes with a few changed, put in, taken out or doubled."""
+    data = bytearray(data)
+    for _ in range(rng.choice((1, 2, 5, 20))):
+        at = rng.randrange(len(data) + 1)
+        size = rng.randrange(20)
+        change = rng.choice((b"", b'"', b"\xe9", b"\x00", b"{", b"\n", bytes(data[:size])))
+        data[at : at + rng.choice((0, 1, size))] = change
+    return bytes(data)
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_damaged_file_is_counted_whole_or_refused_with_a_sentence(name, tmp_path):
+    rng = random.Random(name)
+    data = CONTAINERS[name] if isinstance(CONTAINERS[name], bytes) else CONTAINERS[name].encode()
+    for _ in range(12):
+        path = written(tmp_path, damaged(data, rng))
+        try:
+            report = reading.check(path)
+        except (reading.UnreadableFile, reading.UnknownSchema) as error:
+            assert str(error).startswith("rows.data")
+            continue
+        numbers = report.numbers + [number for number, _ in report.rejected]
+        assert sorted(numbers) == list(range(1, report.read + 1))
+        assert len(report.originals) == len(report.rejected)
+        report.save_rejected(tmp_path / "rejected.jsonl")
+
+
 TORN = {
     "short row": ("only,two\n", 1, "2 cells where the header has 3"),
     "long row": ("a,b,c,d\n", 1, "4 cells where the header has 3"),
@@ -370,6 +405,26 @@ SCHEMAS = {
 }
 
 
+PAIR = {"prompt": "q", "chosen": "a", "rejected": "b"}
+PAIRS = {
+    "text": PAIR,
+    "another order": {"rejected": "b", "chosen": "a", "prompt": "q"},
+    "question": {"question": "q", "response_j": "a", "response_k": "b"},
+    "messages": {"chosen": [Q, A], "rejected": [Q, say("b")]},
+    "prompt and messages": {"prompt": "q", "chosen": [Q, A], "rejected": [Q, say("b")]},
+    "TRL": {"prompt": [Q], "chosen": [A], "rejected": [say("b")]},
+    "ShareGPT": {
+        "conversations": [{"from": "human", "value": "q"}],
+        "chosen": {"from": "gpt", "value": "a"},
+        "rejected": {"from": "gpt", "value": "b"},
+    },
+    "HH-RLHF": {
+        "chosen": "\n\nHuman: q\n\nAssistant: a",
+        "rejected": "\n\nHuman: q\n\nAssistant: b",
+    },
+}
+
+
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_every_schema_becomes_the_same_messages(name, tmp_path):
     row, messages = SCHEMAS[name]
@@ -417,6 +472,29 @@ def test_an_unknown_schema_shows_what_was_found_and_a_conversion(rows, found, tm
     space = {"reading": reading, "path": path}
     exec("\n".join(shown[:2]), space)  # noqa: S102 (the conversion runs as it is shown)
     assert isinstance(space["rows"], list) and shown[2] == "report = reading.check(rows)"
+
+
+def test_odd_values_anywhere_are_a_rejected_row():
+    rng = random.Random(2)
+    odd = [None, True, 3, float("nan"), "", " ", "[", "Human: a\n\nAssistant: b", [], {}, [{}]]
+
+    def spoiled(value):
+        if rng.random() < 0.15:
+            return rng.choice(odd)
+        if isinstance(value, dict):
+            return {k: spoiled(v) for k, v in value.items() if rng.random() > 0.05}
+        return [spoiled(v) for v in value] if isinstance(value, list) else value
+
+    good = [row for row, _ in SCHEMAS.values()] + list(PAIRS.values())
+    for _ in range(1500):
+        row = rng.choice(good)
+        rows = [row, *(spoiled(row) for _ in range(3))]
+        try:
+            kind = "pairs" if row in PAIRS.values() else "chat"
+            report = reading.check(rows, kind=kind)
+        except (reading.UnknownSchema, reading.UnreadableFile):
+            continue
+        assert report.read == len(rows) and str(report)
 
 
 TURNS = {
@@ -584,25 +662,6 @@ def test_a_one_byte_alphabet_read_as_western_is_found(codec, text):
 
 # --- preference pairs -----------------------------------------------------------------------------
 
-PAIR = {"prompt": "q", "chosen": "a", "rejected": "b"}
-PAIRS = {
-    "text": PAIR,
-    "another order": {"rejected": "b", "chosen": "a", "prompt": "q"},
-    "question": {"question": "q", "response_j": "a", "response_k": "b"},
-    "messages": {"chosen": [Q, A], "rejected": [Q, say("b")]},
-    "prompt and messages": {"prompt": "q", "chosen": [Q, A], "rejected": [Q, say("b")]},
-    "TRL": {"prompt": [Q], "chosen": [A], "rejected": [say("b")]},
-    "ShareGPT": {
-        "conversations": [{"from": "human", "value": "q"}],
-        "chosen": {"from": "gpt", "value": "a"},
-        "rejected": {"from": "gpt", "value": "b"},
-    },
-    "HH-RLHF": {
-        "chosen": "\n\nHuman: q\n\nAssistant: a",
-        "rejected": "\n\nHuman: q\n\nAssistant: b",
-    },
-}
-
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_every_kind_of_pair_becomes_text(name, tokenizer):
@@ -643,6 +702,14 @@ def test_a_pair_that_cannot_train_says_why(change, reason):
     bad = {key: value for key, value in {**PAIR, **change}.items() if value is not ...}
     report = preferences.check_pairs([{**PAIR, "prompt": "other"}, bad])
     assert [n for n, _ in report.rejected] == [2] and reason in report.rejected[0][1]
+
+
+@pytest.mark.parametrize("name", ["prompt", "chosen", "rejected"])
+@pytest.mark.parametrize("value", [..., None, 3, " ", [say("b")]])
+def test_unchecked_pairs_stop_with_the_row_and_the_field(name, value):
+    bad = {k: v for k, v in {**PAIR, name: value}.items() if v is not ...}
+    with pytest.raises(ValueError, match=f"^row 2: .*'{name}'.*check_pairs"):
+        preferences.for_trl([PAIR, bad])
 
 
 def test_the_courses_own_pairs_pass():

@@ -33,6 +33,7 @@ def as_pins(requirements):
         "requirements.txt",
         "requirements-unsloth.txt",
         "requirements-smollm.txt",
+        "requirements-export.txt",
         "requirements-site.txt",
         "requirements-lint.txt",
         "constraints.txt",

@@ -162,3 +162,27 @@ def test_the_faster_loss_holds_under_gradient_checkpointing():
     loss = training.loss_of(model, batch)
     loss.backward()
     assert loss.item() == pytest.approx(plain, abs=1e-6)
+
+
+def test_the_wobble_of_a_stored_run_is_added_and_nothing_else_changes(monkeypatch, tmp_path):
+    from tools import wobble
+
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(results, "DATA", tmp_path)
+    rows = [{"options": "{}", "chosen": True, "seed": 0, "task": "facts", "test_score": 0.9}]
+    rows += [{**rows[0], "seed": 1}]
+    results.save("instruction-forms", rows, {"steps": 3}, made_with={"processor": "another"})
+    moved = {None: 0.9, 1: 0.92, 2: 0.89}
+
+    def runs_of(name, row):
+        return lambda noise: {**row, "test_score": moved.get(noise, 0.9)}
+
+    monkeypatch.setattr(wobble, "runs_of", runs_of)
+    wobble.measure("instruction-forms")
+    there = results.load("instruction-forms")
+    assert there["provenance"] == {"processor": "another"} and there["settings"] == {"steps": 3}
+    assert there["rows"][0]["wobble"] == {"test_score": 0.02} and there["rows"][1] == rows[1]
+    moved[None] = 0.5
+    results.save("instruction-forms", rows, {})
+    with pytest.raises(SystemExit, match="cannot be repeated"):
+        wobble.measure("instruction-forms")

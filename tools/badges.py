@@ -18,7 +18,7 @@ import tomllib
 import nbformat
 import yaml
 
-from tools.pages import essence
+from tools.pages import essence, normalise
 from utils import ROOT
 from utils.colab import SETUP_CELL
 
@@ -249,14 +249,16 @@ def write_if_changed(path, text):
 
 
 def rewrite(root=ROOT):
-    """Rewrite all notebooks and the README; returns the paths that changed.
+    """Rewrite all notebooks (badges, costs, set-up cells, metadata) and the README.
+
+    Returns the paths that changed.
 
     A notebook that a reader has opened and saved says the same as before and is left alone.
     """
     repo, at, measured, changed = repository(root), revision(root), timings(), []
     for path in lesson_paths(root / "notebooks"):
         stored = nbformat.read(path, 4)
-        notebook = dress(copy.deepcopy(stored), path.name, repo, measured, at)
+        notebook = normalise(dress(copy.deepcopy(stored), path.name, repo, measured, at))
         if essence(notebook) != essence(stored):
             path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
             changed.append(path)

@@ -1,27 +1,32 @@
-"""Lesson 13's learning rate for a pocket base, chosen on validation rows; writes data/results/capstone.json.
+"""Lesson 13's learning rate for the pocket base, chosen by the course's rule; writes data/results/capstone.json.
 
-    python -m tools.capstone_rates
+    python -m tools.capstone_rates [--no-modes]
 
-Runs the lesson's own cells up to its training cell, trains, and scores the validation rows: every rate with the lesson's seed, the
-best one (lowest validation loss) with two more. All of it twice, with the adapter in float32 and left in bfloat16, as TRL casts it.
-Runs that are done are kept in build/sweeps/, so a stopped sweep goes on.
+Runs the lesson's own cells up to its training cell, trains, and scores validation and test rows. The
+lesson's run (150 steps) gets the search of `tools.sweeps.choose`: three seeds, the mean validation
+score decides, the winner is not at an edge and is steady. Twice as many steps are run at the rate
+that won. Runs that are done are kept in build/sweeps/, so a stopped sweep goes on.
 """
 
 import contextlib
-import dataclasses
 import functools
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 
 import nbformat
 import torch
 
-from utils import ROOT, capstone, evaluation, results
+from tools import sweeps
+from utils import ROOT, bases, capstone, evaluation, instructions, results
 
 NOTEBOOK = ROOT / "notebooks" / "13_mistral_unsloth.ipynb"
-RATES, SEEDS, ADAPTERS = (1e-3, 3e-3, 5e-3, 1e-2, 2e-2), (3407, 1, 2), ("float32", "bfloat16")
+RATES, SEEDS = (1e-3, 3e-3, 5e-3, 1e-2), (3407, 1, 2)
+ARMS = ({"steps": 150, "rank": 16}, {"steps": 300, "rank": 16})
+SETTINGS = capstone.settings
 
 
 @functools.cache
@@ -32,78 +37,121 @@ def cells():
     return [c.source for c in code[:at]], code[at].source
 
 
-def run(base, lr, seed, adapter):
-    """One run of the lesson's cells, scored on validation rows; a flat dict."""
-    s = dataclasses.replace(capstone.settings(base), lr=lr, seed=seed, test_rows=6)
-    capstone.settings = lambda base=None: s
-    capstone.float32_adapter = (
-        FLOAT32 if adapter == "float32" else lambda model: contextlib.nullcontext()
-    )
+def run(base, options, lr, seed):
+    """One run of the lesson's cells, scored on validation and test rows; a flat dict."""
+    s, chosen = None, {"lr": lr, "seed": seed, "test_rows": 6, **options}
+
+    def settings(*given, **page):
+        nonlocal s
+        s = SETTINGS(*given, **page)
+        for name, value in chosen.items():
+            setattr(s, name, value)
+        s.alpha = s.rank
+        return s
+
     before, train = cells()
     space, began = {"__name__": "__main__"}, time.perf_counter()
-    with contextlib.redirect_stdout(io.StringIO()):
-        for source in [*before, train]:
-            exec(compile(source, "cell", "exec"), space)
+    capstone.settings = settings
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            for source in [*before, train]:
+                exec(compile(source, "cell", "exec"), space)
+    finally:
+        capstone.settings = SETTINGS
     seconds, model, tokenizer = time.perf_counter() - began, space["model"], space["tokenizer"]
-    rows = space["instructions"].examples(space["instructions"].load("validation"))[
-        : s.validation_rows
-    ]
+    validation = instructions.examples(instructions.load("validation"))[: s.validation_rows]
+    test = instructions.examples(instructions.load("test"))[: SETTINGS(base).test_rows]
+    scores = {
+        f"{name}_{what}": round(value, 5)
+        for name, rows in (("validation", validation), ("test", test))
+        for what, value in (
+            ("score", evaluation.exact_match(model, tokenizer, rows)),
+            ("loss", evaluation.answer_loss(model, tokenizer, rows)),
+        )
+    }
     return {
-        "base": s.base,
+        "base": base,
+        "options": json.dumps(options),
+        **options,
+        "alpha": s.alpha,
         "lr": lr,
         "seed": seed,
-        "adapter": adapter,
-        "steps": s.steps,
-        "rows": s.batch * s.accumulation,
-        "validation_loss": round(evaluation.answer_loss(model, tokenizer, rows), 5),
-        "validation_exact": round(evaluation.exact_match(model, tokenizer, rows), 5),
+        "batch_size": s.batch * s.accumulation,
+        **scores,
         "facts_kept": round(evaluation.facts_kept(model, tokenizer), 5),
         "seconds": round(seconds, 1),
     }
+
+
+class Ledger(sweeps.Ledger):
+    """The sweep's, with this module's process for another numeric mode."""
+
+    def _made(self, run, noise, settings):
+        if noise not in sweeps.MODES:
+            return super()._made(run, noise, settings)
+        done = subprocess.run(
+            [sys.executable, "-m", "tools.capstone_rates", json.dumps(settings)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **sweeps.MODES[noise]},
+        )
+        if done.returncode:
+            raise RuntimeError(f"the run failed under {noise}: {done.stderr[-2000:]}")
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+def sweep(base, modes=True):
+    """The search for the lesson's run, its wobble, and the same learning rate with twice the steps.
+
+    What is there is stored after each part. Without `modes` the two numeric modes, which take
+    longest, are left out of the wobble.
+    """
+    ledger, rows = Ledger("capstone"), []
+
+    def get(lr, seed, noise=None, options=ARMS[0]):
+        row = ledger.get(run, noise, base=base, options=options, lr=lr, seed=seed)
+        if noise is None and row not in rows:
+            rows.append(row)
+        return row
+
+    chosen, wobbles = sweeps.choose(get, RATES, SEEDS)
+    first, shaken = get(chosen, SEEDS[0]), []
+    for noise in (*sweeps.LIVE_NOISES, "more steps", *(sweeps.MODES if modes else ())):
+        if noise == "more steps":
+            for seed in SEEDS:
+                get(chosen, seed, options=ARMS[1])
+        else:
+            shaken.append(get(chosen, SEEDS[0], noise))
+            print(noise, shaken[-1], flush=True)
+        store(rows, chosen, wobbles, first, shaken)
+
+
+def store(rows, chosen, wobbles, first, shaken):
+    """Write what is there, the chosen runs marked."""
+    told = []
+    for row in sorted(rows, key=lambda r: (r["steps"], r["lr"], r["seed"])):
+        row = {**row, "chosen": row["lr"] == chosen}
+        if row["lr"] in wobbles:
+            row["eligible"] = wobbles[row["lr"]] <= sweeps.MAX_WOBBLE
+        if row["steps"] == first["steps"] and row["lr"] == chosen and row["seed"] == first["seed"]:
+            row |= {"wobble": sweeps.wobble(first, shaken), "wobble_of": len(shaken)}
+        told.append(row)
+    settings = {"rates": RATES, "seeds": SEEDS, "arms": ARMS, "threads": 1, "rule": sweeps.RULE}
+    results.save("capstone", told, settings)
 
 
 def main():
     os.environ.update(PEFT_COURSE_QUIET="1", MPLBACKEND="Agg")
     os.chdir(NOTEBOOK.parent)
     torch.set_num_threads(1)
-    base, ledger, done = capstone.settings().base, ROOT / "build" / "sweeps" / "capstone.jsonl", []
-    ledger.parent.mkdir(parents=True, exist_ok=True)
-    if ledger.exists():
-        done = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
+    given = sys.argv[1:]
+    if given and given[0].startswith("{"):
+        print(json.dumps(run(**json.loads(given[0]))))
+    else:
+        sweep(bases.chosen().name, modes="--no-modes" not in given)
 
-    def get(**key):
-        found = results.select(done, **key)
-        if not found:
-            found = [run(**key)]
-            with ledger.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(found[0]) + "\n")
-        print(found[0], flush=True)
-        return found[0]
-
-    rows = [
-        get(base=base, lr=lr, seed=SEEDS[0], adapter=adapter)
-        for adapter in ADAPTERS
-        for lr in RATES
-    ]
-    best = min(results.select(rows, adapter=ADAPTERS[0]), key=lambda r: r["validation_loss"])["lr"]
-    rows += [
-        get(base=base, lr=best, seed=seed, adapter=adapter)
-        for adapter in ADAPTERS
-        for seed in SEEDS[1:]
-    ]
-    results.save(
-        "capstone",
-        rows,
-        {
-            "rates": RATES,
-            "seeds": SEEDS,
-            "rule": "lowest validation loss, seed 3407",
-            "chosen": best,
-        },
-    )
-
-
-FLOAT32 = capstone.float32_adapter
 
 if __name__ == "__main__":
     main()

@@ -18,6 +18,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import sys
 import traceback
 
 ATTEMPTS = 3  # so often a job is begun whose worker is lost each time
@@ -159,6 +160,12 @@ def _local(jobs, done, failed, workers):
 # --- a Ray cluster --------------------------------------------------------------------------------
 
 
+def surroundings():
+    """Ray's runtime_env: one thread, and modules found where this process finds them."""
+    paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+    return {"env_vars": {**ONE_THREAD, "PYTHONPATH": paths}}
+
+
 def _told(function, kwargs):
     """Runs in Ray's worker; the traceback travels as text, so that its class need not be known."""
     try:
@@ -180,9 +187,7 @@ def _ray(jobs, done, failed, workers):
         address = os.environ.get("RAY_ADDRESS")
         # Without an address Ray starts here, with as many processes as the local engine would.
         alone = {} if address else {"num_cpus": workers, "include_dashboard": False}
-        ray.init(
-            address=address, log_to_driver=False, runtime_env={"env_vars": ONE_THREAD}, **alone
-        )
+        ray.init(address=address, log_to_driver=False, runtime_env=surroundings(), **alone)
     remote = ray.remote(num_cpus=1, max_retries=0)(_told)
     queue, running = collections.deque(), {}
     try:
@@ -199,6 +204,9 @@ def _ray(jobs, done, failed, workers):
             job, attempts = running.pop(ended)
             try:
                 right, answer = ray.get(ended)
+            except ray.exceptions.RayTaskError as error:  # it could not even begin
+                failed[job[0]] = str(error)
+                continue
             except ray.exceptions.RayError as error:
                 _lost(job[0], attempts, type(error).__name__, queue, job, failed)
                 continue

@@ -28,7 +28,7 @@ from utils import ROOT
 UNCOMPARED = ROOT / "tests" / "uncompared_cells.yml"
 WIDE_CELLS = ROOT / "tests" / "wide_cells.yml"
 TAGS = ("setup", "exercise", "recap")
-LONGEST_CELL, LONGEST_FOLDED, MEDIAN_CELL, WORDS, BYTES, COMPARED = 25, 45, 12, 120, 1_000_000, 0.8
+LONGEST_CELL, LONGEST_FOLDED, MEDIAN_CELL, WORDS, BYTES, COMPARED = 25, 45, 15, 120, 1_000_000, 0.8
 WIDEST_LINE, WIDEST_ALLOWED = (
     100,
     110,

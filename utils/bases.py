@@ -190,10 +190,14 @@ def smollm_gguf():
 def unpack_smollm(gguf, folder=ROOT / "build" / "smollm"):
     """The folder of SmolLM2 as 16-bit safetensors, made once from its GGUF (folder, file name), so that loading takes a second.
 
-    transformers 5.17 reads the file's end of text as <|im_start|>, though the file names <|im_end|> as the hub does: set right here.
+    transformers 5.17 loses two things that the file says and the hub's tokenizer has, and both are set right here: the end of
+    text is <|im_end|>, not <|im_start|>; and each digit is a token alone ("smollm" in the file), so " 5" is " " and "5". A folder
+    that was made before the second was known is made again.
     """
-    if (folder / "model.safetensors").exists():
+    whole = (folder / "model.safetensors").exists()
+    if whole and '"type": "Digits"' in (folder / "tokenizer.json").read_text(encoding="utf-8"):
         return folder
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     where = {"pretrained_model_name_or_path": str(gguf[0]), "gguf_file": gguf[1]}
@@ -203,6 +207,9 @@ def unpack_smollm(gguf, folder=ROOT / "build" / "smollm"):
     )
     tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
     tokenizer.clean_up_tokenization_spaces = False
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
+    )
     del model.config.quantization_config, model.hf_quantizer  # the weights are plain numbers now
     model.is_quantized = False
     model.config.eos_token_id = model.config.pad_token_id = tokenizer.eos_token_id
@@ -210,6 +217,8 @@ def unpack_smollm(gguf, folder=ROOT / "build" / "smollm"):
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}")
     tokenizer.save_pretrained(temporary)
     model.save_pretrained(temporary)
+    if whole:  # the old folder
+        shutil.rmtree(folder, ignore_errors=True)
     try:
         temporary.rename(folder)
     except OSError:  # another process was first

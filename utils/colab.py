@@ -1,6 +1,9 @@
-"""The set-up of a lesson: in Colab it adds what is missing, elsewhere it only looks; it never imports transformers or peft.
+"""The set-up of a lesson: in Colab and on Kaggle it adds what is missing, elsewhere it only looks.
 
-`SETUP_CELL` is the cell that every notebook starts with (`tools.badges` writes it into them, the lint compares).
+It never imports transformers or peft.
+
+`SETUP_CELL` is the cell that every notebook starts with: `tools.badges` writes it into them, the
+lint compares.
 """
 
 import importlib
@@ -17,15 +20,18 @@ import warnings
 from . import ROOT
 
 SETUP_CELL = """\
-# Set-up, the same in every lesson. In Colab it fetches the course and adds the packages that are missing there.
+# Set-up, the same in every lesson. In Colab and on Kaggle it fetches the course and its packages.
 BASE = "pocket"  # @param ["pocket", "pocket-xs", "pocket-m", "smollm", "mistral"]
 import os, pathlib, subprocess, sys
 
 repository = os.environ.get("COURSE_REPOSITORY", "https://github.com/{repository}")
 here = pathlib.Path.cwd()
-root = next((p for p in (here, *here.parents) if (p / "utils" / "colab.py").exists()), here / "course")
+root = next((p for p in (here, *here.parents) if (p / "utils/colab.py").exists()), here / "course")
 if not root.exists():
-    subprocess.run(["git", "clone", "--quiet", "--depth", "1", repository, str(root)], check=True)
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", repository, str(root)])
+if not (root / "utils/colab.py").exists():
+    raise OSError("The course could not be fetched, or only half of it. Check that the Internet is "
+                  f"on, delete {{root}} if it is there, and run this cell again.")
 sys.path.insert(0, str(root))
 from utils import colab
 
@@ -44,6 +50,7 @@ ACCEPTED = {
     "bitsandbytes": ">=0.45.5,!=0.46.0,!=0.48.0",
     "accelerate": ">=1.4.0",
     "huggingface_hub": ">=0.34.0,<2",
+    "chardet": ">=7",  # the readers ask it for a list of encodings, which older ones cannot take
 }
 # Only when it is there: peft refuses to build a LoRA layer beside an older one (Colab carries 0.10.0).
 IF_THERE = {"torchao": (">=0.16.0", "0.17.0")}
@@ -114,12 +121,24 @@ def plan(installed, needed, accepted=ACCEPTED, if_there=IF_THERE):
     return wanted
 
 
+def on_kaggle():
+    """Is this kernel one of Kaggle's?"""
+    return bool(os.environ.get("KAGGLE_KERNEL_RUN_TYPE") or os.environ.get("KAGGLE_URL_BASE"))
+
+
 def in_colab():
-    """Is this kernel one of Google Colab's?"""
+    """Is this kernel one of Google Colab's? (Kaggle's has Colab's module too.)"""
+    if on_kaggle():
+        return False
     try:
         return importlib.import_module("google.colab") is not None
     except ImportError:
         return False
+
+
+def hosted():
+    """Is this kernel lent by a service for a session, so that the course may install into it?"""
+    return on_kaggle() or in_colab()
 
 
 def pip_install(requirements, *options):
@@ -141,24 +160,35 @@ def pip_install(requirements, *options):
     done = subprocess.run(command, capture_output=True, text=True)
     os.unlink(held.name)
     if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["?"]
+        reason = next((x for x in reversed(lines) if x.startswith("ERROR")), lines[-1])
+        network = (
+            "Switch Internet on in the notebook's settings"
+            if on_kaggle()
+            else "Check the network and the free disk space"
+        )
         raise RuntimeError(
-            f"pip could not install {', '.join(requirements)}: {(done.stderr.strip() or '?').splitlines()[-1]}\n"
-            "Check the network, then run this cell again; if it stays, Runtime → Disconnect and delete, and start over."
+            f"pip could not install {', '.join(requirements)}: {reason}\n{network}, then run this "
+            "cell again. If it stays, end this session (in Colab: Runtime → Disconnect and delete) "
+            "and start over."
         )
     importlib.invalidate_caches()
 
 
 def install(requirements, *options, command="make lab"):
-    """In Colab: install and say so. Elsewhere nothing is ever installed: one sentence names the command that does it."""
+    """In Colab and on Kaggle: install and say so. Elsewhere: one sentence that names the command."""
     if not requirements:
         return
     names = ", ".join(requirements)
-    if in_colab():
+    if hosted():
         print(f"installing {names}")
         pip_install(requirements, *options)
     else:
+        line = " ".join(["%pip install", *options, *requirements])
         print(
-            f"Missing here: {names}. Run `{command}` in the course's folder; it installs exactly these versions."
+            f"Missing here: {names}. Run `{command}` in the course's folder; it installs exactly "
+            f"these versions. In a hosted notebook, run `{line}` in a cell of its own, then restart "
+            "the kernel."
         )
 
 
@@ -269,12 +299,26 @@ def versions(
 
 
 def checkpoint_folder(name):
-    """A folder for checkpoints that outlives the runtime: on Drive in Colab (asks for access), else build/checkpoints/<name>."""
-    if in_colab():
-        from google.colab import drive
+    """A folder for checkpoints that outlives the runtime, as far as there is one.
 
-        drive.mount("/content/drive")
+    In Colab on Drive (it asks for access; without it the folder is in the runtime, and this is
+    said), on Kaggle in the notebook's output, else build/checkpoints/<name>.
+    """
+    if in_colab():
         folder = pathlib.Path("/content/drive/MyDrive/peft-course") / name
+        try:
+            from google.colab import drive
+
+            drive.mount("/content/drive")
+        except Exception as error:  # noqa: BLE001 - access was refused, or there is no Drive
+            folder = pathlib.Path("/content/peft-course") / name
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            print(
+                f"Google Drive is not there ({reason}). Checkpoints go to {folder}, and are lost "
+                "when Colab takes the runtime back."
+            )
+    elif on_kaggle():
+        folder = pathlib.Path("/kaggle/working/peft-course") / name
     else:
         folder = ROOT / "build" / "checkpoints" / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,7 @@ def for_trl(rows):
                 fault = f"{name!r} is of type {type(row[name]).__name__}, and must be text"
             elif not row[name].strip():
                 fault = f"{name!r} is empty"
-            elif row["chosen"] == row["rejected"]:
+            elif name == "rejected" and row["chosen"].strip() == row[name].strip():
                 fault = "'chosen' and 'rejected' are the same text"
             else:
                 continue

@@ -38,12 +38,15 @@ def provenance():
     }
 
 
-def save(name, rows, settings, folder=None):
-    """Write rows (list of flat dicts) with settings and provenance, into data/results unless told otherwise; returns the path."""
+def save(name, rows, settings, folder=None, made_with=None):
+    """Write rows (list of flat dicts) with settings and provenance, into data/results unless told otherwise; returns the path.
+
+    `made_with` is the provenance of rows that were made elsewhere and are only written again; else it is this machine's.
+    """
     path = (folder or DATA / "results") / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(row) for row in rows)
-    head = json.dumps({"settings": settings, "provenance": provenance()}, indent=1)[:-2]
+    head = json.dumps({"settings": settings, "provenance": made_with or provenance()}, indent=1)[:-2]
     path.write_text(f'{head},\n "rows": [\n{lines}\n]}}\n', encoding="utf-8")
     return path
 

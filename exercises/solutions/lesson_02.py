@@ -1,58 +1,132 @@
-"""Solutions of lesson 02. A source defines `answer`, which the notebook's cell would hand to the check."""
+"""Solutions and plausible mistakes of lesson 02's exercises."""
 
-PUSH = "def answer(ratio, advantage, eps):\n    high, low, good = ratio > 1 + eps, ratio < 1 - eps, advantage > 0\n    return "
-GROUP = "def answer(rewards, size):\n    g = rewards.view(-1, size)\n    return "
-BEST = "import torch\ndef answer(ref, reward, beta):\n    return "
+import math
+
+import numpy as np
+import torch
+
+PPL = """import math
+def answer(texts):
+    losses = [x for t in texts for x in t]
+    return """
+MARGIN = """import torch
+from torch.nn.functional import logsigmoid
+def answer(chosen, rejected, margin):
+    return """
+LAST = """import torch
+def answer(ids, pad):
+    real = ids != pad
+    return """
+
+
+def pooled(texts):
+    total, count = 0.0, 0
+    for text in texts:
+        total, count = total + sum(text), count + len(text)
+    return math.exp(total / count)
+
+
+def margin_in_numpy(chosen, rejected, margin):
+    c, r, m = (np.asarray(x, dtype=float) for x in (chosen, rejected, margin))
+    return np.log1p(np.exp(-(c - r - m))).mean()
+
+
+def last_by_masking(ids, pad):
+    return ((ids != pad) * torch.arange(ids.shape[1])).argmax(1)
+
+
+def last_in_a_loop(ids, pad):
+    return [max(n for n, i in enumerate(row) if i != pad) for row in ids.tolist()]
+
 
 SOLUTIONS = {
-    "still_pushes": PUSH + "~(high & good | low & ~good)",
-    "group_advantages": GROUP
-    + "((g - g.mean(1, keepdim=True)) / (g.std(1, keepdim=True) + 1e-4)).flatten()",
-    "best_policy": BEST + "torch.softmax(ref.log() + reward / beta, 0)",
+    "perplexity": [PPL + "math.exp(sum(losses) / len(losses))", pooled],
+    "loss_with_margin": [
+        MARGIN + "-logsigmoid(chosen - rejected - margin).mean()",
+        margin_in_numpy,
+    ],
+    "last_token": [
+        LAST + "ids.shape[1] - 1 - real.flip(1).int().argmax(1)",
+        last_by_masking,
+        last_in_a_loop,
+    ],
 }
 
-WRONG = {
-    "still_pushes": [
-        (PUSH + "~(high | low)", "able to come back"),
-        (PUSH + "high & good | low & ~good", "the opposite"),
-        (PUSH + "~(high & good)", "good tokens only"),
-        (PUSH + "~(low & ~good)", "bad tokens only"),
-        (PUSH + "~(high & ~good | low & good)", "wrong way round"),
-        (PUSH + "~high", "from above whatever"),
-        (PUSH + "~low", "from below whatever"),
-        (PUSH + "good | ~good", "nothing at all"),
-        (PUSH + "~(high & good | (ratio < 0.8) & ~good)", "With eps = 0.05"),
-        (PUSH + "True", "one True or False a token"),
-    ],
-    "group_advantages": [
-        ("def answer(rewards, size):\n    return rewards", "scores themselves"),
-        (GROUP + "g - g.mean(1, keepdim=True)", "divide by the group's"),
-        (GROUP + "(rewards - rewards.mean()) / rewards.std()", "compare within the prompt"),
-        (GROUP + "(g - g.mean(1, keepdim=True)) / rewards.std()", "both from the group"),
-        (GROUP + "g / g.std(1, keepdim=True)", "has to come off first"),
-        (GROUP + "(g - g.mean(1, keepdim=True)) / g.var(1, keepdim=True)", "its root"),
+MISTAKES = {
+    "perplexity": [
         (
-            "def answer(rewards, size):\n    g = rewards.view(size, -1)\n    return (g - g.mean(0)) / g.std(0)",
-            "side by side",
+            "mean of means",
+            PPL + "math.exp(sum(sum(t) / len(t) for t in texts) / len(texts))",
+            "mean of the texts' means",
         ),
-        (GROUP + "g.mean(1, keepdim=True) - g", "better than its group is positive"),
-        (GROUP + "(g - g.mean(1, keepdim=True)) / g.std(1, keepdim=True)", "divide by 0"),
-        (GROUP + "g.mean(1)", "one advantage for each"),
         (
-            GROUP + "(g - g.max(1, keepdim=True).values) / g.std(1, keepdim=True)",
-            "mean should be 0",
+            "mean of perplexities",
+            PPL + "sum(math.exp(sum(t) / len(t)) for t in texts) / len(texts)",
+            "texts' perplexities",
         ),
+        ("loss", PPL + "sum(losses) / len(losses)", "e to the power of it"),
+        (
+            "each token",
+            PPL + "sum(math.exp(x) for x in losses) / len(losses)",
+            "First the mean",
+        ),
+        ("base 2", PPL + "2 ** (sum(losses) / len(losses))", "not 2"),
+        ("by texts", PPL + "math.exp(sum(losses) / len(texts))", "number of tokens"),
+        ("sum", PPL + "math.exp(sum(losses))", "did not divide"),
+        ("sign", PPL + "math.exp(-sum(losses) / len(losses))", "already minus the log"),
+        ("first", PPL + "math.exp(sum(texts[0]) / len(texts[0]))", "first text only"),
+        ("last", PPL + "math.exp(sum(texts[-1]) / len(texts[-1]))", "divide by their number"),
     ],
-    "best_policy": [
-        (BEST + "ref * torch.exp(reward / beta)", "sum to 1"),
-        (BEST + "torch.softmax(reward / beta, 0)", "reference is missing"),
-        (BEST + "torch.softmax(ref.log() + beta * reward, 0)", "shrink the reward"),
-        (BEST + "torch.softmax(ref + reward / beta, 0)", "logarithm of the reference"),
-        (BEST + "torch.softmax(ref.log() - reward / beta, 0)", "mind the sign"),
-        (BEST + "torch.tensor([0., 0., 0., 1.])", "nothing has to be paid"),
-        (BEST + "ref", "That is the reference"),
-        (BEST + "torch.softmax(ref.log() + reward, 0)", "Where is beta"),
-        (BEST + "ref.flip(0)", "set the derivative to 0"),
-        (BEST + "1.0", "one probability for each"),
+    "loss_with_margin": [
+        ("added", MARGIN + "-logsigmoid(chosen - rejected + margin).mean()", "larger difference"),
+        ("no margin", MARGIN + "-logsigmoid(chosen - rejected).mean()", "margin is missing"),
+        ("swapped", MARGIN + "-logsigmoid(rejected - chosen - margin).mean()", "rejected answer"),
+        ("sign", MARGIN + "logsigmoid(chosen - rejected - margin).mean()", "log-likelihood"),
+        (
+            "probability",
+            MARGIN + "torch.sigmoid(chosen - rejected - margin).mean()",
+            "minus its logarithm",
+        ),
+        (
+            "one minus",
+            MARGIN + "1 - torch.sigmoid(chosen - rejected - margin).mean()",
+            "one minus the probability",
+        ),
+        ("sum", MARGIN + "-logsigmoid(chosen - rejected - margin).sum()", "Give their mean"),
+        (
+            "log of mean",
+            MARGIN + "-torch.sigmoid(chosen - rejected - margin).mean().log()",
+            "logarithm of each pair first",
+        ),
+        (
+            "mean first",
+            MARGIN + "-logsigmoid((chosen - rejected - margin).mean())",
+            "mean of the losses",
+        ),
+        ("times", MARGIN + "-logsigmoid((chosen - rejected) * margin).mean()", "multiplied"),
+        ("outside", MARGIN + "(-logsigmoid(chosen - rejected) - margin).mean()", "inside the"),
+        ("hinge", MARGIN + "torch.relu(margin - (chosen - rejected)).mean()", "hinge"),
+        ("not a mean", MARGIN + "-logsigmoid(chosen - rejected - margin)", "Give one number"),
+    ],
+    "last_token": [
+        ("last", LAST + "torch.full((len(ids),), ids.shape[1] - 1)", "last column"),
+        ("minus one", LAST + "torch.full((len(ids),), -1)", "last column"),
+        ("count", LAST + "real.sum(1) - 1", "counted the tokens"),
+        ("number", LAST + "real.sum(1)", "number of tokens"),
+        ("first pad", LAST + "(~real).int().argmax(1) - 1", "first padding token"),
+        ("first", LAST + "real.int().argmax(1)", "first token of the text"),
+        ("from the end", LAST + "real.flip(1).int().argmax(1)", "from the end"),
+        (
+            "token",
+            LAST + "ids[torch.arange(len(ids)), ids.shape[1] - 1 - real.flip(1).int().argmax(1)]",
+            "Its position is asked",
+        ),
+        ("after", LAST + "ids.shape[1] - real.flip(1).int().argmax(1)", "one further"),
+        (
+            "zero",
+            LAST + "ids.shape[1] - 1 - (ids != 0).flip(1).int().argmax(1)",
+            "Use `pad`",
+        ),
+        ("one row", LAST + "real[0].sum() - 1", "should be [3]"),
     ],
 }

@@ -89,13 +89,6 @@ SWEEPS = {
         arms=[("data_to_text", *arm) for arm in (PREFIX, LORA, FULL, MLP, *SHORT)],
     ),
     "prefix-new-form": dict(COMMON, arms=[("data_to_text", *arm) for arm in (PREFIX, LORA)]),
-    "prefix-more-steps": {
-        **COMMON,
-        "steps": 600,
-        "seeds": (0,),
-        "rates": (1e-2, 1e-1),
-        "arms": [("data_to_text", *arm) for arm in (PREFIX, MLP)],
-    },
     "prefix-few-rows": dict(
         COMMON, form=guide, count=50, arms=[("data_to_text", *arm) for arm in (PREFIX, FULL)]
     ),

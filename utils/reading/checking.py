@@ -36,6 +36,7 @@ def check(
     for a file as a whole. `report.need_rows()` stops with a sentence if no row is kept.
     """
     rows = read(source) if isinstance(source, (str, pathlib.Path)) else source
+    rows = rows if isinstance(rows, list) else list(rows)
     if not len(rows):
         return Report([], [], name=getattr(rows, "name", ""))
     schema = recognise(rows)

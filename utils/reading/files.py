@@ -9,6 +9,7 @@ import pathlib
 import re
 import tarfile
 import zipfile
+import zlib
 
 from .formats import csv_rows, is_json_text, json_rows
 from .report import Rows, UnreadableFile, listed, shorten
@@ -128,7 +129,6 @@ def _unpacked(data, kind, name):
     import bz2
     import gzip
     import lzma
-    import zlib
 
     try:
         if kind == "zstd":
@@ -184,11 +184,13 @@ def _member(data, kind, name, wanted):
                 else f"{name} is a {kind} archive without a file in it."
             )
         return data_files[0], get(data_files[0])
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise UnreadableFile(
             f"{name} is a damaged {kind} archive ({error}). Download or pack it again."
         ) from error
-    except RuntimeError as error:  # a password
+    except UnreadableFile:
+        raise
+    except (RuntimeError, ValueError, KeyError) as error:  # a password, a damaged directory
         raise UnreadableFile(f"{name}: {error}. Unpack it first.") from error
 
 

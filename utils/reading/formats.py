@@ -96,7 +96,7 @@ def _parsed_line(number, line):
     """(is it a row?, the row or `Unreadable`) of one line of a JSON-lines file."""
 
     def no(reason, kind):
-        shown = line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").strip()
+        shown = _shown(line).strip()
         return False, Unreadable(shown, f"line {number}: {reason}", kind)
 
     if BROKEN.search(line):
@@ -348,7 +348,8 @@ def csv_rows(text, name, asked):
 
 
 def _shown(text):
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """The text with its bytes that are not UTF-8 written as \\x92."""
+    return BROKEN.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)
 
 
 def _dialect(text):
@@ -371,7 +372,7 @@ def _dialect(text):
         if size > 20_000:
             break
     try:
-        found = clevercsv.Sniffer().sniff("".join(sample))
+        found = clevercsv.Sniffer().sniff(BROKEN.sub("?", "".join(sample)))
     except clevercsv.Error:
         found = None
     delimiter = found.delimiter if found else None

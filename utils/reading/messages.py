@@ -66,7 +66,7 @@ def parts(row, schema):
         made[part] = optional_text(cell(row, column), column) if column else ""
     history = listed_value(cell(row, columns["history"])) if columns.get("history") else None
     made["history"] = [] if history in (None, MISSING, "") else history
-    if not all(is_pair(pair) for pair in made["history"]):
+    if not isinstance(made["history"], list) or not all(map(is_pair, made["history"])):
         raise Fault(f"{columns['history']!r} is no list of [question, answer]")
     return made
 
@@ -90,7 +90,7 @@ def message(found, where):
         calls = [_call(content if role == "call" else found["function_call"], where)]
         role, content = "assistant", None if role == "call" else content
     if isinstance(content, list):
-        kinds = {p.get("type", "text") if isinstance(p, dict) else "text" for p in content}
+        kinds = {str(p.get("type", "text")) if isinstance(p, dict) else "text" for p in content}
         if kinds - {"text"}:
             raise Fault(
                 f"{where} holds {', '.join(sorted(kinds - {'text'}))}, not text alone",
@@ -253,9 +253,8 @@ def _best_path(row, schema):
     node, found = row.get(schema.columns["tree"], row), []
     while isinstance(node, dict):
         found.append(message({k: node.get(k) for k in ("role", "text")}, f"turn {len(found) + 1}"))
-        replies = [
-            r for r in node.get("replies") or [] if isinstance(r, dict) and not r.get("deleted")
-        ]
+        replies = node["replies"] if isinstance(node.get("replies"), list) else []
+        replies = [r for r in replies if isinstance(r, dict) and not r.get("deleted")]
         rank = lambda r: r["rank"] if isinstance(r.get("rank"), (int, float)) else 1e9
         node = min(replies, key=rank, default=None)
     while len(found) > 1 and found[-1]["role"] == "user":
@@ -268,18 +267,20 @@ def trees_of(rows):
     becomes `Unreadable`.
     """
     nodes = {
-        r["message_id"]: {**r, "replies": []}
+        str(r["message_id"]): {**r, "replies": []}
         for r in rows
         if isinstance(r, dict) and r.get("message_id")
     }
     made = []
     for row in rows:
-        if not isinstance(row, dict) or row.get("message_id") not in nodes:
+        if not isinstance(row, dict) or str(row.get("message_id")) not in nodes:
             made.append(row)
-        elif row.get("parent_id") is None or row["parent_id"] != row["parent_id"]:
-            made.append(nodes[row["message_id"]])
-        elif row["parent_id"] in nodes:
-            nodes[row["parent_id"]]["replies"].append(nodes[row["message_id"]])
+            continue
+        node, parent = nodes[str(row["message_id"])], row.get("parent_id")
+        if parent is None or parent == "" or isinstance(parent, float):  # null, or pandas' NaN
+            made.append(node)
+        elif str(parent) in nodes and str(parent) != str(row["message_id"]):
+            nodes[str(parent)]["replies"].append(node)
         else:
             text = json.dumps(row, ensure_ascii=False, default=str)
             made.append(Unreadable(text, "its parent message is not in the file", "orphan"))

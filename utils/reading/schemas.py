@@ -132,6 +132,7 @@ def guess(row):
             or (isinstance(value, str) and value.lstrip()[:1] == "[")
         ):
             turns = listed_value(value)
+            turns = turns if isinstance(turns, list) else []
             one = turns[0] if turns and isinstance(turns[0], dict) else {}
             if isinstance(value, list) and value and not (one or is_pair(turns[0])):
                 continue
@@ -295,6 +296,8 @@ def _unknown(rows):
     more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
     texts = [k for k in keys if any(isinstance(row.get(k), str) for row in tables)]
     found = f"Found the columns {', '.join(described)}{more}"
+    if not keys:
+        return f"{name}: {count(len(tables), 'row')}, and no row has a column."
     if len(keys) == 1 and texts:
         hint = "One column of finished text does not say where its answer begins; split it there"
         halves = f'r[{keys[0]!r}].split("### Response:")'
