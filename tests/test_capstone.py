@@ -2,6 +2,8 @@
 
 import json
 import os
+import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import types
 import pytest
 import torch
 
-from utils import ROOT, capstone
+from utils import DATA, ROOT, bases, capstone, checkpoints, memory
 
 KILLED = ("kill-2", "kill-5", "kill-writing-6")
 

@@ -69,8 +69,11 @@ def faults(source):
 
 
 def settings(source):
-    """(MODEL, FILE) as the cell has them; ValueError if they are not two plain texts."""
-    line = SETTINGS.search(source)[1]
+    """(MODEL, FILE) as the cell has them; ValueError if they are not there, or no plain texts."""
+    found = SETTINGS.search(source)
+    if not found:
+        raise ValueError("no line begins with `MODEL, FILE =`")
+    line = found[1]
     given = ast.literal_eval(line.split("  #")[0])
     if not (isinstance(given, tuple) and [type(g) for g in given] == [str, str]):
         raise ValueError(f"MODEL, FILE should be two texts in quotation marks, not {line}")
@@ -205,6 +208,8 @@ def test_a_failing_cell_fails(change, fault, tmp_path):
 
 
 def test_settings_must_be_two_texts():
+    with pytest.raises(ValueError, match="no line"):
+        settings("MODEL = 1\n")
     with pytest.raises(ValueError, match="two texts"):
         settings("MODEL, FILE = 1, 2\n")
     with pytest.raises(AssertionError, match="is not there"):

@@ -10,7 +10,7 @@ import json
 import torch
 from peft import get_peft_model
 
-from utils import bases, evaluation, modules, preferences, results, rewards, tasks, training
+from utils import bases, evaluation, preferences, results, rewards, tasks, training
 
 LESSON = (
     "k1",
