@@ -209,7 +209,7 @@ def test_grpo_loss_is_trls(lesson, beta, clip, tmp_path, monkeypatch):
     rows = rewards.questions("test")[:8]
     settings = GRPOConfig(
         output_dir=str(tmp_path), beta=beta, epsilon=clip, num_generations=2, num_iterations=2,
-        per_device_train_batch_size=4, max_steps=2, max_completion_length=12, learning_rate=1.0,
+        per_device_train_batch_size=4, max_steps=2, max_completion_length=12, learning_rate=0.1,
         lr_scheduler_type="constant", optim="sgd", report_to="none", save_strategy="no",
         logging_strategy="no", disable_tqdm=True, bf16=False, gradient_checkpointing=False,
     )  # fmt: skip
@@ -228,7 +228,7 @@ def test_grpo_loss_is_trls(lesson, beta, clip, tmp_path, monkeypatch):
         old = lesson["logprobs"](ours, *where)
     ref = lesson["reference_logprobs"](ours, *where)
     weights = [p for p in ours.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(weights, lr=1.0)
+    optimizer = torch.optim.SGD(weights, lr=0.1)
     for _, theirs in seen:
         logp = lesson["logprobs"](ours, *where)
         loss = lesson["grpo_loss"](logp, old, ref, batch["advantages"], mask, beta) if clip == 0.2 else (
