@@ -2,6 +2,8 @@
 
 import json
 import os
+import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import types
 import pytest
 import torch
 
-from utils import ROOT, capstone
+from utils import DATA, ROOT, bases, capstone, checkpoints, memory
 
 KILLED = ("kill-2", "kill-5", "kill-writing-6")
 
@@ -182,6 +184,249 @@ def test_a_model_that_cannot_be_had_is_said_so(edited):
 
 def test_no_table_of_losses_is_printed(edited):
     assert "'loss'" not in (edited.folder / "another rank.txt").read_text()
+
+
+# --- adapters -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory):
+    """(a small LoRA adapter's folder, the logits it gives on some ids)."""
+    from peft import LoraConfig, get_peft_model
+
+    model, _ = bases.load("pocket-s", four_bit=True)
+    torch.manual_seed(0)
+    tuned = get_peft_model(
+        model,
+        LoraConfig(
+            r=4,
+            target_modules=["q_proj", "down_proj"],
+            init_lora_weights=False,
+            task_type="CAUSAL_LM",
+        ),
+    )
+    folder = tmp_path_factory.mktemp("adapter") / "mine"
+    tuned.save_pretrained(folder)
+    with torch.no_grad():
+        return folder, tuned.eval()(torch.arange(20, 30)[None]).logits
+
+
+@pytest.fixture(scope="module")
+def base():
+    return bases.load("pocket-s", four_bit=True)[0]
+
+
+@pytest.fixture
+def copy(adapter, tmp_path):
+    return pathlib.Path(shutil.copytree(adapter[0], tmp_path / "copy"))
+
+
+def refused(base, folder, kind, *fragments, **options):
+    """The message, after checking that the base was left as it was."""
+    with pytest.raises(kind) as caught:
+        checkpoints.load_adapter(base, folder, **options)
+    assert not any("lora" in name for name, _ in base.named_modules())
+    message = str(caught.value)
+    for fragment in (str(folder), *fragments):
+        assert fragment in message, message
+
+
+def test_a_good_adapter_gives_the_same_logits_and_says_what_trains(adapter):
+    for trains in (False, True):
+        model = checkpoints.load_adapter(
+            bases.load("pocket-s", four_bit=True)[0], adapter[0], is_trainable=trains
+        )
+        assert any(p.requires_grad for p in model.parameters()) == trains and not model.training
+        with torch.no_grad():
+            assert torch.equal(model(torch.arange(20, 30)[None]).logits, adapter[1])
+
+
+def test_a_folder_that_is_not_there(base, tmp_path):
+    refused(
+        base,
+        tmp_path / "nothing",
+        FileNotFoundError,
+        "adapter_config.json is missing",
+        "model.save_pretrained",
+    )
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_file_is_missing(base, copy, name):
+    (copy / name).unlink()
+    refused(base, copy, FileNotFoundError, f"{name} is missing")
+
+
+def test_a_pickle_is_not_read(base, copy):
+    (copy / "adapter_model.safetensors").rename(copy / "adapter_model.bin")
+    refused(base, copy, FileNotFoundError, "adapter_model.safetensors is missing", "can run code")
+
+
+@pytest.mark.parametrize("part", [0, 5, 0.5, 0.99])
+def test_a_truncated_adapter(base, copy, part):
+    path = copy / "adapter_model.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[: part if isinstance(part, int) else int(len(data) * part)])
+    refused(
+        base, copy, ValueError, "adapter_model.safetensors is damaged or cut off", "save it again"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "{", "not json", '{"peft_type": "LO'])
+def test_a_damaged_configuration(base, copy, text):
+    (copy / "adapter_config.json").write_text(text)
+    refused(base, copy, ValueError, "adapter_config.json is damaged or cut off")
+
+
+def edit(folder, **changes):
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("changes", [{"peft_type": "PREFIX_TUNING"}, {"peft_type": None}])
+def test_an_adapter_of_another_method(base, copy, changes):
+    edit(copy, **changes)
+    refused(base, copy, ValueError, "does not describe a LoRA adapter")
+
+
+def test_an_adapter_of_another_base(base, copy):
+    edit(copy, base_model_name_or_path="unsloth/mistral-7b-v0.3-bnb-4bit")
+    refused(
+        base,
+        copy,
+        ValueError,
+        "was trained on unsloth/mistral-7b-v0.3-bnb-4bit, and this base is pocket/s",
+        "any_base=True",
+    )
+    assert (
+        checkpoints.load_adapter(bases.load("pocket-s", four_bit=True)[0], copy, any_base=True)
+        is not None
+    )
+
+
+def test_the_same_base_in_another_folder_is_the_same_base(copy):
+    edit(copy, base_model_name_or_path="/content/course/data/pocket/s")
+    assert checkpoints.load_adapter(bases.load("pocket-s", four_bit=True)[0], copy) is not None
+
+
+def test_an_adapter_of_another_shape(base, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import MistralConfig, MistralForCausalLM
+
+    other = MistralForCausalLM(
+        MistralConfig(
+            vocab_size=64,
+            hidden_size=64,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+        )
+    )
+    get_peft_model(
+        other, LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    ).save_pretrained(tmp_path / "other")
+    refused(
+        base,
+        tmp_path / "other",
+        ValueError,
+        "2 of 2 tensors do not fit it",
+        "q_proj.lora_A.weight [4, 64]",
+        any_base=True,
+    )
+
+
+# --- settings, machine, folders -----------------------------------------------------------------------------------------
+
+
+def test_the_published_settings_for_mistral():
+    s = capstone.settings("mistral")
+    assert (s.batch, s.accumulation, s.steps, s.max_length, s.lr, s.rank, s.alpha, s.seed) == (
+        2,
+        4,
+        60,
+        2048,
+        2e-4,
+        16,
+        16,
+        3407,
+    )
+
+
+@pytest.mark.parametrize(
+    "capability, fp16, bf16", [((7, 5), True, False), ((8, 0), False, True), ((9, 0), False, True)]
+)
+def test_a_t4_is_never_asked_for_bfloat16(monkeypatch, capability, fp16, bf16):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    assert capstone.precision() == {"fp16": fp16, "bf16": bf16}
+
+
+def test_a_cpu_computes_in_float32(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert (
+        capstone.precision() == {"fp16": False, "bf16": False} and "float32" in capstone.machine()
+    )
+
+
+@pytest.mark.parametrize("free, fits", [(14 * memory.GIB, True), (5 * memory.GIB, False)])
+def test_the_preflight_refuses_a_card_that_is_too_small(monkeypatch, free, fits):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 5))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (free, free))
+    if fits:
+        planned = capstone.preflight(capstone.settings("mistral"))
+        assert planned.trainable == 41_943_040 and planned.total < free
+    else:
+        with pytest.raises(
+            memory.DoesNotFit, match="has 5.00 GiB free, .* too little. Any one of these is enough"
+        ):
+            capstone.preflight(capstone.settings("mistral"))
+
+
+def test_a_trainer_does_not_leave_the_adapter_in_bfloat16(tmp_path):
+    """TRL 1.12 casts what trains beside a 4-bit base to bfloat16; without `float32_adapter` this shows it."""
+    from datasets import Dataset
+    from peft import LoraConfig, get_peft_model
+    from trl import SFTConfig, SFTTrainer
+
+    model, tokenizer = bases.load("pocket-s", four_bit=True)
+    model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    options = dict(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list([{"prompt": "a", "completion": " b"}]),
+        args=SFTConfig(output_dir=str(tmp_path), bf16=False, report_to="none"),
+    )
+    before = [p.detach().clone() for p in model.parameters() if p.requires_grad]
+    with capstone.float32_adapter(model):
+        SFTTrainer(**options)
+        assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.bfloat16}
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(before, (p for p in model.parameters() if p.requires_grad))
+    )
+
+
+def test_runs_with_other_settings_or_rows_keep_their_checkpoints_apart(monkeypatch, tmp_path):
+    monkeypatch.setattr(capstone.colab, "checkpoint_folder", lambda name: tmp_path / name)
+    monkeypatch.setenv("PEFT_COURSE_QUIET", "0")
+    s, t = capstone.settings("pocket-s"), capstone.settings("mistral")
+    folders = [capstone.run_folder(*of) for of in ((s, [1]), (s, [2]), (t, [1]), (s, [1]))]
+    assert len(set(folders)) == 3 and folders[0] == folders[3] and all(f.is_dir() for f in folders)
+
+
+def test_a_run_whose_outputs_are_compared_begins_at_the_beginning(monkeypatch):
+    monkeypatch.setenv("PEFT_COURSE_QUIET", "1")
+    one, two = (capstone.run_folder(capstone.settings("pocket-s"), []) for _ in range(2))
+    assert one != two and not list(one.iterdir())
+
+
+def test_sources_of_the_bases():
+    assert capstone.source("pocket-s") == {"model_name": str(DATA / "pocket" / "s")}
+    assert capstone.source("mistral")[
+        "model_name"
+    ] == "unsloth/mistral-7b-v0.3-bnb-4bit" and "revision" in capstone.source("mistral")
 
 
 # --- rows -----------------------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """Lesson 04: the adapter taken out of the notebook against its equation and utils.adapters, and saving and loading."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, MistralConfig
 
 from tests.from_notebook import load
-from utils import adapters, bases, memory, methods, modules, training
+from utils import adapters, memory, methods, modules, training
 
 RENAMED = {"down.weight": "W_d", "down.bias": "b_d", "up.weight": "W_u", "up.bias": "b_u"}
 
@@ -187,23 +185,3 @@ def test_an_unknown_placement_or_size_says_so():
         methods.apply("adapter", tiny(), placement="everywhere")
     with pytest.raises(ValueError, match="1 or more, not 0"):
         methods.apply("adapter", tiny(), bottleneck=0)
-
-
-@pytest.mark.parametrize("name", ["adapter-bottleneck", "adapter-init"])
-def test_stored_sweeps_had_equal_search(name):
-    """Every arm: the same rates with seed 0, then the winner of the validation rows with every seed."""
-    from tools.sweeps import SWEEPS, best
-    from utils import results
-
-    plan, rows = SWEEPS[name], results.load(name)["rows"]
-    for task, method, options in plan["arms"]:
-        runs = results.select(
-            rows, task=task, method=method, options=json.dumps(options), steps=plan["steps"]
-        )
-        searched = [r for r in runs if r["seed"] == 0]
-        assert [r["lr"] for r in searched] == list(plan["rates"])
-        chosen = [r for r in runs if r["chosen"]]
-        assert {r["lr"] for r in chosen} == {best(searched)["lr"]} and sorted(
-            r["seed"] for r in chosen
-        ) == list(plan["seeds"])
-    assert bases.chosen("pocket-s").name in {r["base"] for r in rows}

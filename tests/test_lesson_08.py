@@ -1,15 +1,16 @@
-"""The notebook's own PromptTuned against peft, on models, shapes and seeds that the notebook does not use."""
+"""The notebook's own PromptTuned against peft, on models, shapes and seeds that the notebook does
+not use."""
 
 import re
 
 import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
+from safetensors import safe_open
 from transformers import MistralConfig, MistralForCausalLM
 
 from tests.from_notebook import load
-from tools.sweep_plans import lesson_08
-from utils import bases, evaluation, tasks, training
+from utils import bases, evaluation, results, tasks, training
 
 
 def tiny(heads, kv_heads, seed):
@@ -78,34 +79,35 @@ def test_only_the_prompt_trains_and_the_start_is_left_alone():
     assert torch.equal(start, kept) and not torch.equal(mine.prompt, start)
 
 
-def test_prompts_that_share_a_batch_answer_as_each_alone():
+@pytest.mark.parametrize("with_prompt", [False, True])
+def test_label_log_p_is_that_of_each_row_alone(with_prompt):
+    """Rows of different lengths, padded, with virtual tokens in front and without."""
     PromptTuned, label_log_p = load("08", "PromptTuned", "label_log_p")
     model, tokenizer = bases.load("pocket-xs")
     rows = tasks.load("sentiment", "validation", 7)
-    torch.manual_seed(5)
-    prompts = torch.randn(3, 4, model.config.hidden_size)
-    together = label_log_p(model, tokenizer, prompts, rows)
-    assert together.shape == (3, 7, 2)
+    if with_prompt:
+        model = PromptTuned(model, torch.randn(4, model.config.hidden_size))
+    together = label_log_p(model, tokenizer, rows)
+    assert together.shape == (7, 2)
     labels = [
         tokenizer(label, add_special_tokens=False)["input_ids"][0]
         for label in (" positive", " negative")
     ]
-    for prompt, answers in zip(prompts, together):
-        alone = PromptTuned(model, prompt)
-        for row, answer in zip(rows, answers):
-            with torch.inference_mode():
-                logits = alone(**tokenizer(row["prompt"], return_tensors="pt")).logits[
-                    0, -1, labels
-                ]
-            assert torch.allclose(logits.log_softmax(-1).cpu(), answer, atol=1e-4)
+    for row, answer in zip(rows, together):
+        ids = tokenizer(row["prompt"], return_tensors="pt")
+        with torch.inference_mode():
+            logits = model(input_ids=ids["input_ids"], attention_mask=ids["attention_mask"]).logits
+        alone = logits[0, -1, labels].log_softmax(-1).cpu()
+        assert torch.allclose(alone, answer, atol=1e-4)
 
 
-def test_films_and_products_part_the_rows_the_same_way_everywhere():
-    rows = [r for split in ("train", "validation", "test") for r in tasks.load("sentiment", split)]
-    films = [r for r in rows if lesson_08.is_film(r)]
-    assert 0.4 < len(films) / len(rows) < 0.6
-    words = ("phone", "camera", "radio", "jacket", "backpack", "bicycle", "heater", "printer")
-    assert all(any(f"this {w}" in r["text"] for w in words) != lesson_08.is_film(r) for r in rows)
+def test_the_voting_prompts_were_trained_at_the_chosen_rate():
+    """Made anew by `python -m tools.sweep_plans.lesson_08` when the search chooses another one."""
+    with safe_open(results.DATA / "results" / "prompt-votes.safetensors", "pt") as file:
+        made, seeds = file.metadata(), list(file.keys())
+    rows = results.load("prompt-start")["rows"]
+    (lr,) = {r["lr"] for r in results.select(rows, options=made["options"], chosen=True)}
+    assert float(made["lr"]) == lr and len(seeds) == 5
 
 
 def test_the_adjectives_of_the_test_rows_are_new():

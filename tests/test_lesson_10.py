@@ -1,4 +1,5 @@
-"""Lesson 10's classes, as the notebook has them, against peft's IA3 on models, shapes and seeds that the notebook does not use."""
+"""Lesson 10's classes, as the notebook has them, against peft's IA3 on models, shapes and seeds
+that the notebook does not use."""
 
 import copy
 
@@ -6,9 +7,10 @@ import pytest
 import torch
 from peft import IA3Config, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
+from transformers.models.mistral.modeling_mistral import apply_rotary_pos_emb
 
 from tests.from_notebook import load
-from utils import memory, modules, results, training
+from utils import memory, modules, training
 
 KEYS_VALUES, INNER = ("k_proj", "v_proj"), ("down_proj",)
 SHAPES = {
@@ -130,7 +132,8 @@ def test_each_row_of_a_mixed_batch_is_that_of_its_own_adapter(classes, shape, ta
 
 
 def test_peft_still_ignores_adapter_names_for_ia3():
-    """The lesson's break-it. If this fails, peft has learned mixed batches for IA3 (or refuses them): rewrite that section."""
+    """The lesson's break-it. If this fails, peft has learned mixed batches for IA3 (or refuses
+    them): rewrite that section."""
     model = with_peft(tiny("grouped-query"))
     model.add_adapter(
         "other",
@@ -153,12 +156,34 @@ def test_peft_still_ignores_adapter_names_for_ia3():
     assert not torch.allclose(model(input_ids=ids).logits, alone, atol=1e-3)
 
 
-def test_stored_sweep_gave_every_arm_the_same_search():
-    stored = results.load("ia3")
-    arms = {(r["task"], r["method"], r["options"]) for r in stored["rows"]}
-    for task, method, options in arms:
-        found = results.select(stored["rows"], task=task, method=method, options=options)
-        assert sorted(r["lr"] for r in found if r["seed"] == 0) == sorted(
-            stored["settings"]["rates"]
-        )
-        assert sorted(r["seed"] for r in found if r["chosen"]) == [0, 1, 2]
+def test_a_scale_passes_through_the_rotation_of_keys_only_if_a_pair_shares_it():
+    """Why peft's l_k, which scales before RoPE, is not the equation's on Mistral and Llama."""
+    model = tiny("every head")
+    keys, positions = torch.randn(1, 1, 5, model.config.head_dim), torch.arange(5)[None]
+    cos, sin = model.model.rotary_emb(keys, positions)
+
+    def rotated(x):
+        return apply_rotary_pos_emb(x, x, cos, sin)[1]
+
+    one_each = torch.rand(model.config.head_dim) + 0.5
+    one_a_pair = one_each.chunk(2)[0].repeat(2)
+    assert torch.allclose(rotated(one_a_pair * keys), one_a_pair * rotated(keys), atol=1e-5)
+    assert not torch.allclose(rotated(one_each * keys), one_each * rotated(keys), atol=1e-2)
+
+
+def test_peft_counts_as_many_parameters_in_a_whole_mistral():
+    """The lesson's table computes them; here peft builds IA3 into a Mistral-7B without memory."""
+    config = MistralConfig(vocab_size=32768, num_key_value_heads=8, sliding_window=None)
+    with torch.device("meta"):
+        model = with_peft(AutoModelForCausalLM.from_config(config))
+    expected = 32 * (1024 + 1024 + 14336)
+    assert training.count(model)[0] == expected
+    assert memory.trainable_parameters("mistral-7b-v0.3", "ia3") == expected
+    assert training.count(model)[1] - expected == memory.MODELS["mistral-7b-v0.3"].parameters
+
+
+def test_peft_knows_the_layers_of_this_base_without_names():
+    """The lines to take home name no layers."""
+    model = get_peft_model(tiny("every head"), IA3Config(task_type="CAUSAL_LM"))
+    named = with_peft(tiny("every head"))
+    assert [n for n, _ in training.trainable(model)] == [n for n, _ in training.trainable(named)]

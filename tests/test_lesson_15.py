@@ -209,7 +209,7 @@ def test_grpo_loss_is_trls(lesson, beta, clip, tmp_path, monkeypatch):
     rows = rewards.questions("test")[:8]
     settings = GRPOConfig(
         output_dir=str(tmp_path), beta=beta, epsilon=clip, num_generations=2, num_iterations=2,
-        per_device_train_batch_size=4, max_steps=2, max_completion_length=12, learning_rate=1.0,
+        per_device_train_batch_size=4, max_steps=2, max_completion_length=12, learning_rate=0.1,
         lr_scheduler_type="constant", optim="sgd", report_to="none", save_strategy="no",
         logging_strategy="no", disable_tqdm=True, bf16=False, gradient_checkpointing=False,
     )  # fmt: skip
@@ -228,7 +228,7 @@ def test_grpo_loss_is_trls(lesson, beta, clip, tmp_path, monkeypatch):
         old = lesson["logprobs"](ours, *where)
     ref = lesson["reference_logprobs"](ours, *where)
     weights = [p for p in ours.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(weights, lr=1.0)
+    optimizer = torch.optim.SGD(weights, lr=0.1)
     for _, theirs in seen:
         logp = lesson["logprobs"](ours, *where)
         loss = lesson["grpo_loss"](logp, old, ref, batch["advantages"], mask, beta) if clip == 0.2 else (
@@ -254,3 +254,34 @@ def test_the_stored_start_is_what_the_plan_says():
     (row,) = json.loads((rewards.START.parent / "rewards-start.json").read_text())["rows"]
     found = rewards.shares(rewards.start(), bases.load_tokenizer(), rewards.questions("test"))
     assert found["good"] == pytest.approx(row["good"], abs=0.02)
+
+
+@pytest.mark.parametrize("number", ["02", "15"])
+def test_the_take_home_runs_alone_in_an_empty_folder(number, tmp_path):
+    """At most 15 lines without `utils`; the model is named in one place."""
+    import os
+    import subprocess
+    import sys
+
+    import nbformat
+
+    from utils import DATA, ROOT
+
+    (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    cells = nbformat.read(path, 4).cells
+    (source,) = [c.source for c in cells if "take-home" in c.metadata.get("tags", [])]
+    lines = [x for x in source.splitlines() if x.strip() and not x.startswith("#")]
+    assert len(lines) <= 15 and "utils" not in source
+    assert source.count("../data/pocket/s") == 1
+    script = tmp_path / "alone.py"
+    script.write_text(source.replace("../data/pocket/s", str(DATA / "pocket" / "xs")))
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TORCHDYNAMO_DISABLE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip()

@@ -3,6 +3,7 @@
 python -m tools.notebooks to-py 05                     the lesson as text: build/src/05_lora.py
 python -m tools.notebooks from-py build/src/05_lora.py and back; the text is jupytext's py:percent
 python -m tools.notebooks execute 05 06 | --all        run in place, store outputs, times and memory
+python -m tools.notebooks time 05 | --all               run a copy, record CPU seconds and memory
 python -m tools.notebooks run 05 [--to build/runs]     run a copy, leave the notebook alone
 python -m tools.notebooks lint [05 ...]                anatomy and style, see tools/lint.py
 """
@@ -25,13 +26,13 @@ from utils import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = ROOT / "build" / "src"
-# Run as one more cell: prints the kernel's peak memory in MiB, or 0 where there is no /proc. It
-# leaves no name behind.
-PEAK = """\
-(lambda p: print(
+# Run as one more cell: prints the kernel's peak memory in MiB (0 where there is no /proc) and the
+# CPU seconds of the kernel and of the processes that it started. It leaves no name behind.
+PROBE = """\
+(lambda os, p: print(
     next((int(l.split()[1]) // 1024 for l in open(p) if l.startswith("VmHWM")), 0)
-    if __import__("os").path.exists(p) else 0
-))("/proc/self/status")"""
+    if os.path.exists(p) else 0, sum(os.times()[:4])
+))(__import__("os"), "/proc/self/status")"""
 
 
 def find(number):
@@ -110,7 +111,7 @@ class Stopped(Problem):
 
 
 def execute(notebook, folder, closed=True, timeout=1800, at_cell=None):
-    """Run all cells in a fresh kernel with `folder` as its working folder; (seconds, peak MiB).
+    """Run all cells in a fresh kernel, `folder` its working folder; (CPU seconds, peak MiB).
 
     Outputs are stored in place. `at_cell(cell)` is called before each code cell. An error in a cell
     not tagged raises-exception is `Stopped` with the cell's number, its section and the error.
@@ -118,7 +119,7 @@ def execute(notebook, folder, closed=True, timeout=1800, at_cell=None):
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-    probe = nbformat.v4.new_code_cell(PEAK)
+    probe = nbformat.v4.new_code_cell(PROBE)
     notebook.cells.append(probe)
     code = [c for c in notebook.cells if c.cell_type == "code"]
     at = {"cell": code[0]}
@@ -144,7 +145,6 @@ def execute(notebook, folder, closed=True, timeout=1800, at_cell=None):
         resources={"metadata": {"path": str(folder)}},
         on_cell_start=started,
     )
-    began = time.perf_counter()
     try:
         client.execute(env=environment(closed))
     except CellExecutionError as error:
@@ -159,8 +159,8 @@ def execute(notebook, folder, closed=True, timeout=1800, at_cell=None):
         ) from None
     finally:
         notebook.cells.remove(probe)
-    peak = int(probe.outputs[0].text) if probe.outputs else 0
-    return time.perf_counter() - began, peak
+    peak, seconds = probe.outputs[0].text.split() if probe.outputs else (0, 0)
+    return float(seconds), int(peak)
 
 
 def processor():
@@ -227,7 +227,7 @@ def execute_in_place(number):
         ) from None
     record(path, seconds, peak)
     save(badges.dress(notebook, path.name, badges.repository(), badges.timings()), path)
-    print(f"{path.name}: {seconds:.1f} s, peak {peak} MiB")
+    print(f"{path.name}: {seconds:.1f} CPU seconds, peak {peak} MiB")
 
 
 def progress(notebook, began):
@@ -244,6 +244,19 @@ def progress(notebook, began):
             print(f"{seconds:6.0f} s  cell {position + 1:2} of {len(code)}  {heading}", flush=True)
 
     return at_cell
+
+
+def take_time(number):
+    """Run a copy of a lesson and record what it costs.
+
+    CPU seconds, not seconds on the clock: other programs disturb them little.
+    """
+    path = find(number)
+    record(path, *execute(nbformat.read(path, 4), path.parent))
+    told = badges.timings()[path.name[:2]]
+    print(
+        f"{path.name}: {told['seconds']:.1f} CPU seconds, peak {told['peak_mib']} MiB", flush=True
+    )
 
 
 def run_copy(number, to):
@@ -281,7 +294,10 @@ def run_copy(number, to):
             f"{colourless}\n\n{sentence}\nThe copy, up to that cell: {to / path.name}".strip()
         ) from None
     save(notebook, to / path.name)
-    print(f"done in {seconds:.1f} s, peak memory {peak} MiB. The executed copy: {to / path.name}")
+    print(
+        f"done in {seconds:.1f} CPU seconds, peak memory {peak} MiB. "
+        f"The executed copy: {to / path.name}"
+    )
 
 
 def from_py(source):
@@ -351,7 +367,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["from-py", "to-py", "execute", "run", "lint"])
+    parser.add_argument("what", choices=["from-py", "to-py", "execute", "time", "run", "lint"])
     parser.add_argument("which", nargs="*", help="lesson numbers, or files for from-py")
     parser.add_argument("--all", action="store_true", help="every lesson")
     parser.add_argument("--to", default="build/runs", help="folder for `run`")
@@ -360,6 +376,7 @@ def main():
         "from-py": from_py,
         "to-py": to_py,
         "execute": execute_in_place,
+        "time": take_time,
         "run": lambda n: run_copy(n, arguments.to),
         "lint": lambda n: lint.report(find(n)),
     }
@@ -376,7 +393,7 @@ def main():
         except Problem as problem:
             failed = True
             print(problem, file=sys.stderr)
-    if arguments.what == "execute":
+    if arguments.what in ("execute", "time"):
         badges.rewrite()  # the README's table tells the new times
     sys.exit(failed)
 

@@ -1,11 +1,12 @@
-"""Measure how far the stored runs that lessons repeat move when only rounding moves, and store it with them.
+"""Measure how far stored runs that lessons repeat move when only rounding moves, and store it.
 
     python -m tools.wobble                     # every run of LIVE whose row has no wobble yet
     python -m tools.wobble leaderboard         # of one stored result
 
-A sweep measures the wobble of its own `live` arms (tools/sweeps.py). This is for rows that a lesson repeats and whose sweep was
-stored before wobble was measured, or that no sweep chose. Each run is made again as it is, under five noises and in two numeric
-modes; the first must give the stored row, or the sweep has to be made again.
+A sweep measures the wobble of its own `live` arms (tools/sweeps.py). This is for rows that a lesson
+repeats and whose sweep was stored before wobble was measured, or that no sweep chose. Each run is
+made again as it is, under five noises and in two numeric modes; the first must give the stored row,
+or the sweep has to be made again.
 """
 
 import argparse

@@ -46,7 +46,9 @@ def save(name, rows, settings, folder=None, made_with=None):
     path = (folder or DATA / "results") / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(row) for row in rows)
-    head = json.dumps({"settings": settings, "provenance": made_with or provenance()}, indent=1)[:-2]
+    head = json.dumps({"settings": settings, "provenance": made_with or provenance()}, indent=1)[
+        :-2
+    ]
     path.write_text(f'{head},\n "rows": [\n{lines}\n]}}\n', encoding="utf-8")
     return path
 

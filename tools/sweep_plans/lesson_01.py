@@ -215,7 +215,6 @@ SWEEPS = {
     "rows-sentiment-long": by_rows("sentiment", 80, (3e-4, 1e-3), counts=(300,)),
     "rows-entities": by_rows("entities", 40, (1e-3, 3e-3)),
     "rows-translation": by_rows("translation", 120, (1e-3, 3e-3)),
-    "rows-translation-short": by_rows("translation", 80, (1e-3, 3e-3, 1e-2), counts=(10, 100)),
     "rates-translation": dict(
         by_rows("translation", 80, (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1), counts=(300,)),
         curve=True,

@@ -25,12 +25,5 @@ SWEEPS = {
             ("sentiment", "norms", {}),
         ],
     ),
-    "which-parameters-eight": dict(
-        COMMON,
-        steps=60,
-        batch_size=8,
-        curve=True,
-        arms=[("sentiment", "full", {}), ("sentiment", "lora", {"rank": 8})],
-    ),
     "head-entities": dict(COMMON, steps=80, arms=[("entities", "head", {})]),
 }  # beside lora-rank's arms on entities

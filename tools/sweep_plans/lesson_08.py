@@ -1,37 +1,20 @@
-"""Prompt tuning: the form of the rows, how a prompt starts, how large the base is, and films against products.
+"""Prompt tuning: the form of the rows, how a prompt starts, and how large the base is.
 
 `python -m tools.sweep_plans.lesson_08` trains the five prompts that vote, once the sweep prompt-start has chosen their rate.
 """
 
 LABELS = {"tokens": 10, "init": "TEXT", "text": " positive negative"}
 STARTS = [LABELS, {"tokens": 10, "init": "SAMPLE_VOCAB"}, {"tokens": 10, "init": "RANDOM"}]
-FILM_ASPECTS = (" plot", " acting", " music", " ending", " dialogue", " lighting")
 
 
 def sentence(row):
-    """The task as a sentence such as the base has read: it never saw a text that ends without a full stop."""
+    """The task as a sentence such as the base has read: its texts end in a full stop."""
     return {**row, "prompt": f"{row['text']} The sentiment is", "answer": f" {row['label']}."}
-
-
-def plain_stop(row):
-    """The plain form of the course with nothing but a full stop put behind the answer."""
-    return {**row, "answer": f"{row['answer']}."}
-
-
-def sentence_open(row):
-    """The sentence without its full stop."""
-    return {**sentence(row), "answer": row["answer"]}
-
-
-def is_film(row):
-    """A review of a film; the others are of products."""
-    return any(word in row["text"] for word in FILM_ASPECTS)
 
 
 COMMON = dict(seeds=(0, 1, 2), steps=120, batch_size=8, form=sentence)
 PROMPT = dict(rates=(1e-2, 3e-2, 1e-1, 3e-1, 1.0), live=[("sentiment", "prompt", LABELS)], **COMMON)
 FULL = dict(rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), **COMMON)
-FILMS = dict(keep=is_film, tests={"products_score": lambda row: not is_film(row)})
 
 
 def against_full(size):
@@ -46,27 +29,18 @@ def against_full(size):
     }
 
 
-def in_form(form):
-    """The class-label start on rows of another form."""
-    return dict(arms=[("sentiment", "prompt", LABELS)], **{**PROMPT, "form": form})
-
-
 SWEEPS = {
-    "prompt-plain": in_form(None),
-    "prompt-plain-stop": in_form(plain_stop),
-    "prompt-sentence-open": in_form(sentence_open),
+    "prompt-plain": dict(arms=[("sentiment", "prompt", LABELS)], **{**PROMPT, "form": None}),
     "prompt-start": dict(arms=[("sentiment", "prompt", start) for start in STARTS], **PROMPT),
     **against_full("xs"),
     **against_full("s"),
     **against_full("m"),
-    "prompt-films": dict(arms=[("sentiment", "prompt", LABELS)], **FILMS, **PROMPT),
-    "full-films": dict(arms=[("sentiment", "full", {})], **FILMS, **FULL),
 }
 del SWEEPS["prompt-scale-s"]  # an arm of prompt-start
 
 
 def train_voters(seeds=range(5)):
-    """data/results/prompt-votes.safetensors: one prompt a seed, all started from words of the vocabulary."""
+    """data/results/prompt-votes.safetensors: one prompt a seed, started from the vocabulary."""
     import json
 
     from safetensors.torch import save_file

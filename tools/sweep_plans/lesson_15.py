@@ -10,7 +10,7 @@ import json
 import torch
 from peft import get_peft_model
 
-from utils import bases, evaluation, modules, preferences, results, rewards, tasks, training
+from utils import bases, evaluation, preferences, results, rewards, tasks, training
 
 LESSON = (
     "k1",
@@ -249,19 +249,16 @@ SWEEPS = {
         batch_size=rewards.ROWS,
         noises=(),
     ),
-    # Two betas at the same learning rates: nothing is chosen, so each rate is a sweep of its own.
-    **{
-        f"ppo-judge-{lr:g}": dict(
-            run=run_ppo,
-            steps=16,
-            rates=(lr,),
-            arms=[("preferences", "ppo", {"rank": 8, "beta": beta}) for beta in (0.0, 0.1)],
-            seeds=(0, 1, 2),
-            batch_size=32,
-            noises=(),
-        )
-        for lr in (1e-3, 3e-3)
-    },
+    # Two betas at the same learning rate: nothing is chosen.
+    "ppo-judge": dict(
+        run=run_ppo,
+        steps=16,
+        rates=(3e-3,),
+        arms=[("preferences", "ppo", {"rank": 8, "beta": beta}) for beta in (0.0, 0.1)],
+        seeds=(0, 1, 2),
+        batch_size=32,
+        noises=(),
+    ),
     "grpo-lora": dict(rates=(1e-3, 3e-3, 1e-2), arms=[grpo_arm(1), grpo_arm(8)], **GRPO),
     "grpo-full": dict(rates=(1e-4, 3e-4, 1e-3), arms=[grpo_arm(0)], **GRPO),
     "grpo-cheated": dict(
