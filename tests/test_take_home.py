@@ -132,7 +132,7 @@ def test_it_is_short_and_plain(path):
     assert list(faults(cell_of(path))) == []
 
 
-@pytest.mark.parametrize("path", map(marked, LESSONS))
+@pytest.mark.parametrize("path", [marked(path) for path in LESSONS])
 def test_it_runs_alone(path, tmp_path, record_property):
     source = cell_of(path)
     done, folder, seconds = run(replaced(source, *absolute(source)), tmp_path)
