@@ -169,8 +169,8 @@ RED = {
     "wide line": (change(3, source="x = '" + "a" * 106 + "'"), "a line of 112 characters"),
     "long cell": (change(3, source="x = 1\n" * 26), "26 lines; 25 are allowed"),
     "median": (
-        lambda n: [setattr(c, "source", "x = 1\n" * 11) for c in n.cells[2:]],
-        "more than 10 lines",
+        lambda n: [setattr(c, "source", "x = 1\n" * 16) for c in n.cells[2:]],
+        "more than 15 lines",
     ),
     "wordy": (add_to_first("word " * 121), "words; 120 are allowed"),
     "loud": (add_to_first("Great!"), "exclamation mark"),
