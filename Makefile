@@ -124,7 +124,7 @@ lab: $(READY) ## open JupyterLab on lesson 00, or LESSON=05 (BASE=smollm brings 
 test: $(STAMP) $(EXPORT) ## everything that CI runs: tests and all notebooks against their stored outputs
 	$(CLOSED) $(SUITE) -m "not slow"
 
-test-machine: $(STAMP) $(EXPORT) ## the same as on another machine: NUMERICS=compatible, noise1, noise2, two-threads
+test-machine: $(STAMP) $(EXPORT) ## as on another machine: NUMERICS=compatible, noise1, noise2 …
 	$(CLOSED) $($(NUMERICS)) $(SUITE) -m "not slow"
 
 test-machines: $(STAMP) $(EXPORT) ## the same on all of these in turn, and a line about each (an hour)
@@ -137,7 +137,7 @@ test-machines: $(STAMP) $(EXPORT) ## the same on all of these in turn, and a lin
 	done; \
 	cat build/machines/summary; exit $$status
 
-test-all: $(STAMP) $(EXPORT) $(VENV)/.installed-smollm ## and the slow ones, which run lessons on SmolLM2 (20 minutes)
+test-all: $(STAMP) $(EXPORT) $(VENV)/.installed-smollm ## and the slow ones, on SmolLM2 (20 minutes more)
 	$(CLOSED) $(SUITE)
 
 run: $(READY) ## run one lesson without a browser, into build/runs/: make run LESSON=05
