@@ -2,7 +2,7 @@
 
 import math
 
-from utils.checks import Hint, call, exercise
+from utils.checks import blame, call, exercise, Hint
 
 
 def near(a, b):
@@ -26,7 +26,7 @@ def accumulation(answer):
         except ValueError as error:
             raise Hint(
                 f"A global batch of {whole} with {each} rows on each of {processes} processes is "
-                f"possible, and you raised ValueError: {error}"
+                f"possible. {blame(error)}"
             ) from None
         got = as_number(value, "the steps of accumulation")
         told = f"For a global batch of {whole}, {each} rows a process and {processes} processes"

@@ -188,7 +188,7 @@ def test_the_program_pays_for_the_fact_the_courtesy_and_brevity(lesson):
         assert given.item() == pytest.approx(wanted, abs=1e-6), answer
 
 
-@pytest.mark.parametrize("beta, clip", [(0.0, 0.2), (0.05, 0.1)])
+@pytest.mark.parametrize("beta, clip", [(0.0, 0.2)])
 def test_grpo_loss_is_trls(lesson, beta, clip, tmp_path, monkeypatch):
     """On another base, other shapes, prices and clips than the notebook's; two passes, so that ratios differ from 1."""
     from datasets import Dataset

@@ -7,6 +7,12 @@ from tools import sweeps
 from utils import bases, evaluation, methods, results, tasks, training
 
 
+@pytest.fixture(autouse=True)
+def no_noise_of_the_suite(monkeypatch):
+    """These tests set their own noise, also when the whole suite runs under one."""
+    monkeypatch.delenv("PEFT_COURSE_PERTURB", raising=False)
+
+
 def weights(model):
     return dict(model.named_parameters())
 

@@ -69,7 +69,7 @@ WRONG = {
         (
             REST + "weight.copy_(weight.reshape(heads, d // 2, 2, -1).swapaxes(1, 2)"
             ".reshape(weight.shape))",
-            "in place",
+            "make a new object",
         ),
         (REST + "weight.roll(1, 0)", "they should be [0, 1, 2, 3]"),
     ],

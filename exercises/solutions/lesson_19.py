@@ -56,7 +56,7 @@ WRONG = {
         ),
         (FACTOR + "    return mine / max(tokens)", "not with the longest"),
         (FACTOR + "    return world", "number of tokens has to be in it"),
-        (FACTOR + "    tokens.sort()\n    return mine * world / total", "changed the list"),
+        (FACTOR + "    tokens.sort()\n    return mine * world / total", "make a new object"),
         (FACTOR + "    return 0.123", "set them equal"),
     ],
     "bytes_of_each": [
