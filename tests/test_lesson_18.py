@@ -393,23 +393,21 @@ def test_vllm_takes_the_smallest_allowed_rank_and_names_faults(tmp_path):
 
 
 def test_the_guard_before_a_push(tmp_path):
-    unfit, _ = load("18", "unfit", "faults_of")
-    space = unfit.__globals__
-    import re
-
-    space |= {
-        "SECRET": re.compile(r"\b(hf|sk)[-_][A-Za-z0-9]{8,}"),
-        "PATH": re.compile(r"(?<![\w.:/])/(home|Users)/\w|\b[A-Z]:\\"),
-        "PICKLES": (".bin", ".pt", ".pth", ".pkl"),
-    }
+    unfit, *_ = load("18", "unfit", "faults_of", "SECRET", "PATH", "PICKLES")
     folder = tmp_path / "a"
     shutil.copytree(ADAPTERS / "facts", folder)
     (folder / "README.md").write_text("---\nbase_model: a/b\nlicense: mit\n---\n")
     assert unfit(folder) == ["the base has no revision"]
     change(folder / "adapter_config.json", revision="0" * 40)
     assert unfit(folder) == []
+    (folder / "README.md").write_text(
+        "---\nbase_model: a/b\nlicense: mit\n---\nhttps://a.org/b/c and ../data/x, s/m or 3/4\n"
+    )
+    assert unfit(folder) == []
     (folder / "optimizer.pt").write_bytes(b"x")
-    (folder / "log.txt").write_text("/home/anna/base hf_" + 12 * "x")
+    for place in ("/home/anna/base", "/check/course/data", "/mnt/d/base", "C:\\base"):
+        (folder / "log.txt").write_text(f"{place} hf_" + 12 * "x")
+        assert "log.txt holds a path of this machine" in unfit(folder), place
     assert unfit(folder) == [
         "log.txt holds a token",
         "log.txt holds a path of this machine",
