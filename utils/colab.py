@@ -73,9 +73,9 @@ def _key(name):
 
 
 def read_pins(path):
-    """{name: version} of the `name==version` lines of a requirements file."""
+    """{name: version} of the `name==version` lines of a requirements file; markers are left out."""
     return dict(
-        line.strip().split("==")
+        line.split(";")[0].strip().split("==")
         for line in path.read_text(encoding="utf-8").splitlines()
         if "==" in line and line[0] != "#"
     )
