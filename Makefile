@@ -39,7 +39,7 @@ endif
 # The CPU build of torch, a tenth of the size of the one with CUDA: make lab TORCH=cpu
 CPU_TORCH := $(if $(filter cpu,$(TORCH)),$(shell grep '^torch==' requirements.txt))
 CPU_INDEX := https://download.pytorch.org/whl/cpu
-# One thread on the pocket bases (see `threads` in tools/notebooks.py), the cores there are on others.
+# One thread on the pocket bases (see `threads` in utils/colab.py), the cores there are on others.
 COUNT = $(or $(THREADS),$(if $(filter-out pocket%,$(BASE)),,$${OMP_NUM_THREADS:-1}))
 THREADED = OMP_WAIT_POLICY=PASSIVE $(if $(COUNT),OMP_NUM_THREADS=$(COUNT) MKL_NUM_THREADS=$(COUNT))
 FOUND = $(firstword $(wildcard notebooks/$(or $(LESSON),00)_*.ipynb))

@@ -472,7 +472,8 @@ class Plan:
         )
         return (
             f"<p>{self.title()}, {self.trainable:,} trainable</p>"
-            f"<table><tr><th></th><th>GB (1e9)</th><th>GiB (2**30)</th></tr>{body}</table>"
+            '<table><thead><tr><th scope="col"></th><th scope="col">GB (1e9)</th>'
+            f'<th scope="col">GiB (2**30)</th></tr></thead><tbody>{body}</tbody></table>'
         )
 
     def on(self, room, **change):
