@@ -153,15 +153,16 @@ badges: $(STAMP) ## rewrite badges, set-up cells, README's tables: make badges R
 	@$(BIN)/python -m tools.badges $(if $(REPO),--repository "$(REPO)") \
 		$(if $(REVISION),--revision "$(REVISION)")
 
-lock: $(LINTERS)/.installed ## write constraints.txt anew: one set for Python 3.11 to 3.13, Linux, macOS, Windows
+lock: $(LINTERS)/.installed ## write constraints.txt anew, for Python 3.11 to 3.13, Linux, macOS, Windows
 	@$(LINTERS)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
 		--no-emit-index-url --no-emit-package setuptools --custom-compile-command "make lock" \
 		requirements.txt requirements-export.txt --output-file constraints.txt
 
 WHEELS := build/wheels
-true-size: $(STAMP) ## lesson 13's cells on Mistral-7B's true shapes, random weights (a CPU, 20 minutes, 9 GiB)
+TOKENIZER := $(shell sed -n 's/^PACKAGE = "\(.*\)"/\1/p' tools/mistral_tokenizer.py 2>/dev/null)
+true-size: $(STAMP) ## lesson 13's cells on Mistral-7B's shapes with random weights (a CPU, 9 GiB)
 	@ls $(WHEELS)/mistral_common-*.whl >/dev/null 2>&1 || $(BIN)/python -m pip download --quiet --no-deps \
-		--disable-pip-version-check --dest $(WHEELS) $(shell sed -n 's/^PACKAGE = "\(.*\)"/\1/p' tools/mistral_tokenizer.py)
+		--disable-pip-version-check --dest $(WHEELS) $(TOKENIZER)
 	$(BIN)/python -m tools.true_size
 
 export: $(READY) ## write a tuned model as GGUF and compare it: make export FOLDER=build/runs/my-adapter

@@ -375,9 +375,7 @@ def test_without_drive_checkpoints_stay_in_the_runtime_and_it_is_said(monkeypatc
 def test_inside_the_course_the_course_itself_is_used_and_a_set_variable_wins_over_the_form():
     folder = ROOT / "build" / "test_colab"
     folder.mkdir(parents=True, exist_ok=True)
-    cell = nbformat.v4.new_code_cell(
-        badges.setup_cell("a/b"), metadata={"tags": ["setup"]}
-    )
+    cell = nbformat.v4.new_code_cell(badges.setup_cell("a/b"), metadata={"tags": ["setup"]})
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "00_made.ipynb")
     said = set_up(folder, "file:///nowhere", there=PINS, base="pocket-xs")
     assert said[0].startswith("base pocket-xs · ") and json.loads(said[2])["root"] == str(ROOT)

@@ -163,6 +163,22 @@ def test_a_run_tells_its_sections_as_it_goes(folder, capsys):  # noqa: F811
     assert re.search(r"\d s  cell  2 of 2  Break it\n", told)
 
 
+def test_in_an_open_notebook_a_cell_that_stops_says_what_it_means(folder, monkeypatch):  # noqa: F811
+    """The traceback may be far above where "Run All" leaves the reader: a sentence ends it."""
+    start = "from utils import colab\ncolab.tell_where_it_stopped()\n" * 2
+    path = lesson(folder, start, "raise ValueError('no such column')", "print(3)")
+    notebook = nbformat.read(path, 4)
+    import nbclient
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PEFT_COURSE_QUIET", "0")
+    nbclient.NotebookClient(notebook, kernel_name="python3", allow_errors=True).execute()
+    stopped = next(c for c in notebook.cells if "no such" in c.source)
+    said = "".join(o.get("text", "") for o in stopped.outputs)
+    assert said.count("This cell stopped with ValueError.") == 1 and "git checkout" in said
+    assert [o.get("text") for o in notebook.cells[-1].outputs] == ["3\n"]
+
+
 def test_a_kernel_that_ends_is_a_sentence(folder):  # noqa: F811
     lesson(folder, "import os\nos._exit(1)")
     with pytest.raises(notebooks.Problem, match="cut off .*interrupted, or memory ran out"):

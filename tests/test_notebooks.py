@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tools import badges, lint, notebooks
-from utils import ROOT, colab
+from utils import ROOT
 
 LESSONS = badges.lesson_paths()
 REPO = badges.repository()

@@ -111,7 +111,9 @@ def loose(machine, lock, needs):
 
 
 @pytest.mark.parametrize(
-    "machine", MACHINES, ids=lambda m: "{python_version}-{sys_platform}-{platform_machine}".format(**m)
+    "machine",
+    MACHINES,
+    ids=lambda m: "{python_version}-{sys_platform}-{platform_machine}".format(**m),
 )
 def test_the_lock_holds_all_that_a_pinned_package_needs_on_each_machine(machine):
     """Whatever a package that is installed here needs there has a version in constraints.txt."""

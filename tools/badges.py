@@ -125,9 +125,7 @@ def row(filename, repo, at=None):
 
 def setup_cell(repo, at=None):
     """A lesson's set-up cell: it clones the revision `at`, and names the course's version."""
-    return SETUP_CELL.format(
-        repository=repo, revision=at or revision(), version=course_version()
-    )
+    return SETUP_CELL.format(repository=repo, revision=at or revision(), version=course_version())
 
 
 def site_address(repo):

@@ -1,18 +1,20 @@
-"""Lesson 13's cells on Mistral-7B v0.3 at its true size, on the CPU; writes data/results/true-size.json.
+"""Lesson 13's cells on Mistral-7B v0.3 at its true size, on a CPU; writes true-size.json.
 
-    python -m pip download --no-deps --dest build/wheels mistral_common==1.13.1     # its tokenizer
-    python -m tools.true_size            # half an hour on one core, 9 GiB of memory, 4.2 GB of disk
-    python -m tools.true_size --small    # two narrow layers: the same code in seconds, nothing is stored
+    python -m pip download --no-deps --dest build/wheels mistral_common==1.13.1    # its tokenizer
+    python -m tools.true_size            # minutes on one core, 9 GiB of memory, 4.2 GB of disk
+    python -m tools.true_size --small    # two narrow layers: the same code, nothing is stored
 
-The shapes and the tokenizer are Mistral's, the weights are random numbers: how many parameters train,
-how many bytes are held and whether a saved adapter gives the same logits do not depend on their values.
-What the model says does, so nothing of that is measured.
+The shapes and the tokenizer are Mistral's, the weights are random numbers. How many parameters
+train, how many bytes are held and whether a saved adapter gives the same logits do not depend on
+their values. What the model says does, so nothing of that is measured.
 
-The base is made layer by layer, every matrix quantised to NF4 by bitsandbytes, and kept in
-build/true-size (a layer that is there is not made again). Then a process of its own runs the lesson's
-cells through Unsloth's CPU backend: its load, its adapter, its rows, its trainer, its training cell,
-its table of bytes, its saving; and loads the adapter again. Left out are the cells that draw, score,
-generate or compare gradients, for which a pass of a minute is too long, and the exercises.
+The base is made layer by layer, quantised to NF4 by bitsandbytes, and kept in build/true-size (a
+layer that is there is not made again). One set of numbers is drawn for the seven matrices; from
+layer to layer their rows are rolled, which gives every layer other matrices and quantises them in
+no time. Then a process of its own runs the lesson's cells through Unsloth's CPU backend: its load,
+its adapter, its rows, its trainer, its training cell, its table of bytes, its saving; and loads the
+adapter again. Left out are the exercises and the cells that draw, score, generate or compare
+gradients, for which a pass of a minute is too long.
 """
 
 import argparse
@@ -98,11 +100,10 @@ def shifted_by(layer, rows, columns):
     return layer * group % rows
 
 
-def drawn_matrix(config, layer, name):
+def drawn_matrix(shape, layer, name):
     """The float16 numbers that a layer's matrix was quantised from."""
-    x = next(x for x in memory.from_transformers(config).linears if x.name == name)
-    drawn = random_matrix((x.d_out, x.d_in), 1000 + list(MATRICES).index(name))
-    return drawn.roll(shifted_by(layer, x.d_out, x.d_in), 0)
+    drawn = random_matrix(shape, 1000 + list(MATRICES).index(name))
+    return drawn.roll(shifted_by(layer, *shape), 0)
 
 
 def quantise(weight):
@@ -112,7 +113,9 @@ def quantise(weight):
     packed, state = bnb.quantize_4bit(
         weight, blocksize=64, compress_statistics=True, quant_type="nf4"
     )
-    return {"": packed, **{f".{k}": v for k, v in state.as_dict(packed=True).items()}}
+    # bitsandbytes hands the same code books to all; a folder wants each tensor's own.
+    parts = state.as_dict(packed=True)
+    return {"": packed, **{f".{k}": v.clone() for k, v in parts.items()}}
 
 
 def rolled(tensors, shift, rows):
@@ -124,22 +127,29 @@ def rolled(tensors, shift, rows):
     return turned
 
 
-def quantised_layer(config, number, kept):
-    """Tensors of one decoder layer: its seven matrices in NF4, two norms. `kept` is layer 0's, filled once."""
+def quantised_layer(linears, number, first):
+    """Tensors of one decoder layer: its seven matrices in NF4, two norms.
+
+    `first` holds layer 0's, from which another's are rolled.
+    """
     import torch
 
-    tensors = {}
-    for x in memory.from_transformers(config).linears:
-        if x.name not in kept:
-            kept[x.name] = quantise(drawn_matrix(config, 0, x.name))
-        made = rolled(kept[x.name], shifted_by(number, x.d_out, x.d_in), x.d_out)
-        key = f"model.layers.{number}.{MATRICES[x.name]}.{x.name}.weight"
-        # A tensor that stands for all layers alike is written with each.
-        tensors |= {key + suffix: tensor.clone() for suffix, tensor in made.items()}
+    tensors, before = {}, "model.layers.0."
+    for x in linears:
+        part = f"{MATRICES[x.name]}.{x.name}.weight"
+        if number:
+            kept = {
+                k.removeprefix(before + part): v
+                for k, v in first.items()
+                if k.startswith(before + part)
+            }
+            made = rolled(kept, shifted_by(number, x.d_out, x.d_in), x.d_out)
+        else:
+            made = quantise(drawn_matrix((x.d_out, x.d_in), 0, x.name))
+        tensors |= {f"model.layers.{number}.{part}{k}": v for k, v in made.items()}
+    width = next(x.d_in for x in linears if x.name == "q_proj")
     for norm in ("input_layernorm", "post_attention_layernorm"):
-        tensors[f"model.layers.{number}.{norm}.weight"] = torch.ones(
-            config.hidden_size, dtype=torch.float16
-        )
+        tensors[f"model.layers.{number}.{norm}.weight"] = torch.ones(width, dtype=torch.float16)
     return tensors
 
 
@@ -147,11 +157,11 @@ def make_base(folder, small=False, layers=None):
     """A folder with the random base for from_pretrained; the seconds that it took."""
     import torch
     from safetensors import safe_open
-    from safetensors.torch import save_file
+    from safetensors.torch import load_file, save_file
     from transformers import BitsAndBytesConfig
 
     began, config, index = time.perf_counter(), configuration(small, layers), {}
-    kept = {}
+    linears, first = memory.from_transformers(config).linears, {}
     folder.mkdir(parents=True, exist_ok=True)
 
     def write(part, make):
@@ -164,7 +174,8 @@ def make_base(folder, small=False, layers=None):
             index.update(dict.fromkeys(file.keys(), path.name))
 
     for n in range(config.num_hidden_layers):
-        write(f"layer-{n:02d}", lambda n=n: quantised_layer(config, n, kept))
+        write(f"layer-{n:02d}", lambda n=n: quantised_layer(linears, n, first))
+        first = first or load_file(folder / "model-layer-00.safetensors")
     table = (config.vocab_size, config.hidden_size)
     write(
         "rest",
@@ -209,7 +220,7 @@ def quantisation_errors(model):
                 raise ValueError(f"layer {number}, {name}: not NF4 with double quantisation")
             if name == "k_proj" or number in whole:
                 got = bnb.dequantize_4bit(linear.weight.data, state)
-                want = drawn_matrix(model.config, number, name).to(got.dtype)
+                want = drawn_matrix(tuple(got.shape), number, name).to(got.dtype)
                 found[number, name] = float((got - want).norm() / want.norm())
     return found
 
@@ -251,7 +262,7 @@ def even_rows(tokenizer, count):
 
 
 class Held:
-    """What this process holds, in bytes, from /proc: memory of its own, and pages of the base's files.
+    """Bytes that this process holds, from /proc: memory of its own and pages of the base's files.
 
     `peak` is the most of both together since `peak` was set to 0, read twenty times a second.
     """
@@ -284,7 +295,7 @@ class Held:
 
 
 def count_gradients(space):
-    """A list that gets the bytes of the gradients before each optimiser step of the lesson's trainer."""
+    """A list that gets the bytes of the gradients before each step of the lesson's optimiser."""
 
     class Count(space["transformers"].TrainerCallback):
         found = []
@@ -334,8 +345,10 @@ def run(folder, steps=STEPS):
         with torch.no_grad():
             return model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.clone()
 
+    print(json.dumps(found), flush=True)
     trained = logits(model)
-    moved = max(float(p.abs().max()) for n, p in model.named_parameters() if "lora_B" in n)
+    print(f"trained; {time.process_time():.0f} CPU seconds so far", flush=True)
+    moved = max(float(p.detach().abs().max()) for n, p in model.named_parameters() if "lora_B" in n)
     del model
     for name in ("trainer", "model", "layer", "first", "batch"):
         space.pop(name)
@@ -358,9 +371,7 @@ def run(folder, steps=STEPS):
         "largest in B": round(moved, 6),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "vocabulary": len(space["tokenizer"]),
-        "highest_gib": round(
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2
-        ),
+        "highest_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
     }
 
 
@@ -414,7 +425,7 @@ def main():
     print(told)
     if not (given.small or given.layers):
         settings = {
-            "weights": "random, quantised to NF4 by bitsandbytes; from layer to layer its rows are rolled",
+            "weights": "random, quantised to NF4 by bitsandbytes; rows rolled by layer",
             "configuration": "Mistral-7B v0.3",
             "steps": STEPS,
             "rows a step": ROWS_A_STEP,

@@ -66,7 +66,9 @@ LESSON_TOOLS = (
     "pytest-xdist",
     "nbval",
 )
-_threads = None  # what `settle_threads` put into OMP_NUM_THREADS, so that another base may change it
+_threads = (
+    None  # what `settle_threads` put into OMP_NUM_THREADS, so that another base may change it
+)
 _last = None  # what `prepare` put into PEFT_COURSE_BASE, so that a changed form is not taken for a set variable
 
 
@@ -323,6 +325,27 @@ def settle_folder():
     print(f"working folder: {ROOT / 'notebooks'} (a file of yours in {here} needs its whole path)")
 
 
+def tell_where_it_stopped():
+    """After a cell that raised, one line for a reader of "Run All": what is below has not run.
+
+    Not where outputs are stored or compared.
+    """
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None or os.environ.get("PEFT_COURSE_QUIET") == "1":
+        return
+
+    def after_cell(result):
+        error = result.error_in_exec or result.error_before_exec
+        if error is not None and not isinstance(error, KeyboardInterrupt):
+            print(
+                f"This cell stopped with {type(error).__name__}. After “Run All” the cells below "
+                "it have not run. `git checkout notebooks` brings their stored outputs back."
+            )
+
+    if not any(f.__name__ == "after_cell" for f in shell.events.callbacks["post_run_cell"]):
+        shell.events.register("post_run_cell", after_cell)
+
+
 def prepare(base="pocket", version=None):
     """What the set-up cell calls: install or look, choose the base, quieten, seed, and print what is used.
 
@@ -345,6 +368,7 @@ def prepare(base="pocket", version=None):
     settle_threads(name)
     seed()
     figures_inline()
+    tell_where_it_stopped()
     device = bases.device()
     print(
         f"base {name} · {device.type.upper()} · {str(bases.dtype(device)).removeprefix('torch.')}"
