@@ -190,6 +190,20 @@ def test_run_without_a_lesson_asks_which(folder):  # noqa: F811
         notebooks.run_copy("", folder / "runs")
 
 
+def test_after_three_wrong_answers_the_solution_is_named(capsys):
+    from exercises import lesson_13
+
+    check = lesson_13.steps_per_epoch
+    check.tried = 0
+    for answer in (..., lambda *_: "5%", lambda *_: 0, lambda *_: -1):
+        check(answer)
+    told = capsys.readouterr().out.splitlines()
+    assert "to do" in told[0] and ["solutions" in line for line in told] == [False] * 3 + [True]
+    assert "exercises/solutions/lesson_13.py" in told[3] and "steps_per_epoch(" not in told[1]
+    assert (ROOT / "exercises" / "solutions" / "lesson_13.py").exists()
+    check.tried = 0
+
+
 # ---- threads ----
 
 

@@ -242,8 +242,8 @@ def lesson_cells():
     ]
 
 
-def even_rows(tokenizer, count):
-    """(rows of one length, that length in tokens): the longest that at least `count` rows have.
+def even_rows(tokenizer, file, count=max(3, STEPS * ROWS_A_STEP)):
+    """Write rows of one length into `file`; that length in tokens, the longest of `count` rows.
 
     A step's memory is that of its longest row; with rows of one length the plan is asked for that.
     """
@@ -258,7 +258,9 @@ def even_rows(tokenizer, count):
         text = example["prompt"] + example["answer"] + tokenizer.eos_token
         lengths.setdefault(len(tokenizer(text).input_ids), []).append(row)
     longest = max(n for n, rows in lengths.items() if len(rows) >= count)
-    return lengths[longest], longest
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in lengths[longest])
+    file.write_text("".join(lines), encoding="utf-8")
+    return longest
 
 
 class Held:
@@ -307,14 +309,12 @@ def count_gradients(space):
     return Count.found
 
 
-def run(folder, steps=STEPS):
-    """Run the lesson's cells on the base in `folder`; a dict of what was found."""
-    import torch
-    from transformers import AutoTokenizer
+def run(folder, file, longest, steps=STEPS):
+    """Run the lesson's cells on the base in `folder`, with the rows of `file`; what was found.
 
-    rows, longest = even_rows(AutoTokenizer.from_pretrained(folder), max(3, steps * ROWS_A_STEP))
-    file = WORK / f"{folder.name}-rows.jsonl"
-    file.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), "utf-8")
+    `longest` is the length of the rows in tokens. Nothing that Unsloth has to come before is
+    imported until the lesson does it.
+    """
     edits = {"MODEL = None ": f'MODEL = "{folder}" ', "ROWS = None ": f'ROWS = "{file}" '}
     changes = dict(steps=steps, batch=ROWS_A_STEP, max_length=longest, lr=RATE, warmup=0)
     space = {"__name__": "__main__", "display": lambda shown: None}
@@ -327,7 +327,7 @@ def run(folder, steps=STEPS):
         if name == "load":
             held = Held(folder)
         if name == "train":
-            found["loaded"] = held.own() + held.mapped()
+            found["in memory before training"] = held.own() + held.mapped()
             held.peak, gradients = 0, count_gradients(space)
         began = time.process_time()
         exec(compile(source, f"lesson 13, {name}", "exec"), space)
@@ -338,6 +338,7 @@ def run(folder, steps=STEPS):
         if name == "train":
             found["peak"] = held.peak + held.mapped()
     model, planned = space["model"], space["planned"]
+    torch = space["torch"]
     ids = space["batch"]["input_ids"][:1, :PROBE]
 
     def logits(model):
@@ -386,9 +387,10 @@ MARKS = {
 def table(found):
     """[{"what", "planned", "measured"}] of bytes, from what `run` found."""
     planned, after = found["planned"], found["after"]
+    loaded = found["before"]["weights"] + found["before"]["adapter"]
     rows = [(name, planned[name], after[name]) for name in STATE]
     rows += [
-        ("after loading", planned["loaded"], found["loaded"]),
+        ("after loading", planned["weights"] + planned["adapter"], loaded),
         ("at the peak of a step", planned["total"], found["peak"]),
         ("the adapter's file", 4 * found["trainable"], found["file"]),
     ]
@@ -401,18 +403,21 @@ def main():
     )
     parser.add_argument("--small", action="store_true", help="two narrow layers, nothing stored")
     parser.add_argument("--layers", type=int, help="so many layers in place of 32, nothing stored")
-    parser.add_argument("--run", metavar="FOLDER", help=argparse.SUPPRESS)
+    parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.run:
-        folder = pathlib.Path(given.run)
-        found = run(folder)
+        folder, file, longest = given.run
+        folder = pathlib.Path(folder)
+        found = run(folder, file, int(longest))
         (WORK / f"{folder.name}.json").write_text(json.dumps(found), encoding="utf-8")
         return
     name = "small" if given.small else "mistral-7b-v0.3-random-nf4"
     folder = WORK / (f"{name}-{given.layers}-layers" if given.layers else name)
     made_in = make_base(folder, given.small, given.layers)
+    file = WORK / f"{folder.name}-rows.jsonl"
+    longest = even_rows(tokenizer(given.small), file)
     subprocess.run(
-        [sys.executable, "-m", "tools.true_size", "--run", str(folder)],
+        [sys.executable, "-m", "tools.true_size", "--run", folder, file, str(longest)],
         cwd=ROOT,
         check=True,
         env={**os.environ, "PEFT_COURSE_QUIET": "1", "MPLBACKEND": "Agg"},
