@@ -48,7 +48,7 @@ def test_badges_table_and_cost_lines_are_as_the_tool_writes_them(tmp_path):
     for path in (tmp_path / "notebooks").iterdir():
         text = path.read_text(encoding="utf-8")
         assert (
-            f"github/someone/else/blob/main/notebooks/{path.name}" in text
+            f"github/someone/else/blob/{badges.revision()}/notebooks/{path.name}" in text
             and "https://github.com/someone/else" in text
         )
         assert REPO not in text

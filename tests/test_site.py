@@ -63,9 +63,10 @@ def test_links_go_to_pages_or_to_github(tmp_path):
         "[a](../utils/colab.py) [b](05_lora.ipynb) [c](../docs/claims.md) [d](https://x.org) "
         "[e](../exercises) [f](gone.md)"
     )
+    at, github = badges.revision(), f"https://github.com/{REPO}"
     assert stage.point(text, folder, REPO) == (
-        f"[a](https://github.com/{REPO}/blob/main/utils/colab.py) [b](05_lora.ipynb) "
-        f"[c](../claims.md) [d](https://x.org) [e](https://github.com/{REPO}/tree/main/exercises) "
+        f"[a]({github}/blob/{at}/utils/colab.py) [b](05_lora.ipynb) "
+        f"[c](../claims.md) [d](https://x.org) [e]({github}/tree/{at}/exercises) "
         "[f](gone.md)"
     )
 
