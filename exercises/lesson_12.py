@@ -68,6 +68,7 @@ def write_chatml(answer):
                 "The new line behind the role is missing.",
                 lambda m, ask: _chatml(m, ask, after_role=""),
                 lambda m, ask: _chatml(m, ask, after_role=" "),
+                lambda m, ask: _chatml(m, False, after_role="") + f"{OPEN}assistant\n" * ask,
             ),
             (
                 "The new line behind <|im_end|> is missing.",

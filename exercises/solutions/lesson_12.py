@@ -27,6 +27,11 @@ def without_last(messages, add_generation_prompt):
     return "\n".join(parts)
 
 
+def no_line_end(messages, add_generation_prompt):
+    text = "".join(f"<|im_start|>{m['role']}{m['content']}<|im_end|>\n" for m in messages)
+    return text + "<|im_start|>assistant" * add_generation_prompt
+
+
 def with_other(change):
     """The solution on changed messages."""
     return lambda m, ask: chatml([{**x, **change(x)} for x in m], ask)
@@ -134,10 +139,11 @@ MISTAKES = {
             lambda m, ask: chatml(m, False) + "<|im_start|>assistant" * ask,
             "behind `assistant` at the end",
         ),
+        ("no line end behind the role", no_line_end, "new line behind the role is missing"),
         (
-            "no line end behind the role",
-            lambda m, ask: chatml(m, ask).replace("user\n", "user").replace("nt\n", "nt"),
-            "In training",
+            "no line end behind the role but at the end",
+            lambda m, ask: no_line_end(m, ask) + "\n" * ask,
+            "new line behind the role is missing",
         ),
         (
             "no line end behind im_end",
