@@ -91,8 +91,9 @@ def write_chatml(answer):
             ),
             (
                 "The last message is left open: it is closed like the others.",
-                lambda m, ask: _chatml(m, False).removesuffix(f"{CLOSE}\n")
-                + "<|im_start|>assistant\n" * ask,
+                lambda m, ask: (
+                    _chatml(m, False).removesuffix(f"{CLOSE}\n") + "<|im_start|>assistant\n" * ask
+                ),
             ),
             (
                 "You took white space off a content. It is data: code begins with it.",

@@ -62,7 +62,13 @@ CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b
 TALKS = [
     [("user", "Hi."), ("assistant", "Hello.")],
     [("system", "Be  brief.\n"), ("user", " Two\nlines "), ("assistant", "  indented\n")],
-    [("user", "One."), ("assistant", "1"), ("user", "Two."), ("assistant", "2"), ("user", "Three.")],
+    [
+        ("user", "One."),
+        ("assistant", "1"),
+        ("user", "Two."),
+        ("assistant", "2"),
+        ("user", "Three."),
+    ],
     [("user", "São Tomé?"), ("assistant", [CALL, CALL]), ("tool", "3"), ("assistant", "It is 3.")],
 ]
 
@@ -79,9 +85,7 @@ def conversation(turns):
 def test_by_hand_is_what_the_template_gives(notebook, template, base, talk):
     tokenizer, messages = bases.load_tokenizer(base), conversation(talk)
     options = {"chat_template": template, "return_dict": True}
-    theirs = tokenizer.apply_chat_template(
-        messages, return_assistant_tokens_mask=True, **options
-    )
+    theirs = tokenizer.apply_chat_template(messages, return_assistant_tokens_mask=True, **options)
     ids, labels = notebook["encode"](tokenizer, messages)
     assert theirs["input_ids"] == ids
     assert labels == [i if m else IGNORE for i, m in zip(ids, theirs["assistant_masks"])]
