@@ -39,7 +39,6 @@ LIVE = {
         },
     ],
     "instruction-forms": [{"options": "{}", "chosen": True, "seed": 0}],
-    "which-parameters": [{"method": "full", "chosen": True, "seed": 0}],
 }
 
 
