@@ -38,11 +38,6 @@ LIVE = {
             "chosen": True,
         },
     ],
-<<<<<<< HEAD
-    "which-parameters": [{"method": "full", "chosen": True, "seed": 0}],
-=======
-    "instruction-forms": [{"options": "{}", "chosen": True, "seed": 0}],
->>>>>>> l0304
 }
 
 
