@@ -161,8 +161,15 @@ SWEEPS = {
         arms=[
             ("preferences", "dpo", {"start": "sft", "beta": 0.1}),
             ("preferences", "sft", {"start": "sft", "data": "chosen"}),
-            *(("preferences", "dpo", {"start": "sft", "beta": beta}) for beta in (1.0, 0.3, 0.03)),
         ],
+    ),
+    # every learning rate with other betas, one seed: where the policy goes, and no comparison of methods
+    "dpo-beta": dict(
+        SEARCH,
+        seeds=(0,),
+        steps=30,
+        noises=(),
+        arms=[("preferences", "dpo", {"start": "sft", "beta": beta}) for beta in (1.0, 0.3, 0.03)],
     ),
     # chosen answers that are better and never good: what imitation cannot reach
     "dpo-flawed": dict(
