@@ -484,3 +484,12 @@ def test_set_up_cell_is_short_and_versions_name_what_decides():
     assert {"python", "torch", "peft"} <= set(colab.versions()) and colab.versions(("no-such",))[
         "no-such"
     ] == "not installed"
+
+
+def test_the_paths_of_a_take_home_hold_where_nothing_can_be_written(monkeypatch):
+    assert colab.beside_data() == ROOT / "notebooks"
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    folder = colab.beside_data()
+    assert (folder / "../data/pocket/s/config.json").is_file() and not list(folder.iterdir())
+    assert folder != ROOT / "notebooks"
+    shutil.rmtree(folder.parent)

@@ -283,15 +283,15 @@ def read_only():
 def test_a_read_only_checkout_in_a_path_with_a_space(read_only):
     """Lesson 00 runs from it into another folder; what would write to it says so in a sentence."""
     there, above = read_only
-    run = [sys.executable, "-m", "tools.notebooks", "run", "04", "--to"]
+    run = [sys.executable, "-m", "tools.notebooks", "run", "00", "--to"]
     done = there(*run, "build/runs")
     assert done.returncode == 1 and "Nothing can be written to build/runs" in done.stderr
     assert "Traceback" not in done.stderr
     done = there(*run, above / "my runs")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (above / "my runs" / "04_adapters.ipynb").exists()
-    done = there(sys.executable, "-m", "tools.notebooks", "lint", "04")
-    assert done.stdout.startswith("04_adapters.ipynb: in order"), done.stderr
+    assert (above / "my runs" / "00_start_here.ipynb").exists()
+    done = there(sys.executable, "-m", "tools.notebooks", "lint", "00")
+    assert done.stdout.startswith("00_start_here.ipynb: in order"), done.stderr
     done = there("make", "install", f"PYTHON={sys.executable}")
     assert done.returncode and "Nothing can be written here" in done.stderr
     assert "python3-venv" not in done.stderr

@@ -392,6 +392,18 @@ def versions(
     }
 
 
+def beside_data():
+    """The folder from which `../data` is the course's data: notebooks/, or where nothing can be
+    written there a temporary folder beside a link to the data."""
+    home = ROOT / "notebooks"
+    if os.access(home, os.W_OK):
+        return home
+    there = pathlib.Path(tempfile.mkdtemp(prefix="peft-course-"))
+    (there / "data").symlink_to(ROOT / "data", target_is_directory=True)
+    (there / "notebooks").mkdir()
+    return there / "notebooks"
+
+
 def checkpoint_folder(name):
     """A folder for checkpoints that outlives the runtime, as far as there is one.
 
