@@ -140,7 +140,8 @@ def run(base, task, method, options, count, lr, seed, shuffled, steps, batch_siz
     history = training.train(
         model, tokenizer, rows, steps=steps, lr=lr, seed=seed, batch_size=batch_size, progress=False
     )
-    seconds, validation = time.process_time() - began, held_out(task, "validation", base)
+    seconds = time.process_time() - began
+    score, loss = evaluation.score_and_loss(model, tokenizer, held_out(task, "validation", base))
     row = {
         "base": base,
         "task": task,
@@ -154,8 +155,8 @@ def run(base, task, method, options, count, lr, seed, shuffled, steps, batch_siz
         "steps": steps,
         "batch_size": batch_size,
         "final_loss": round(history.final_loss, 4),
-        "validation_score": evaluation.exact_match(model, tokenizer, validation),
-        "validation_loss": round(evaluation.answer_loss(model, tokenizer, validation), 5),
+        "validation_score": score,
+        "validation_loss": round(loss, 5),
         **scores(model, tokenizer, task, base),
         "trainable": training.count(model)[0],
         "stored_bytes": stored_bytes(model),
@@ -250,6 +251,7 @@ def race_on(base, task, ledger):
             moved = [get(arm, **first, noise=noise) for noise in sweeps.ALL_NOISES]
             for row in results.select(rows, arm=arm, chosen=True, **first):
                 row["wobble"] = sweeps.wobble(get(arm, **first), moved)
+                row["wobble_of"] = len(sweeps.ALL_NOISES)
     done_file(base, task).touch()
     return rows
 
