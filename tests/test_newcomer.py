@@ -163,6 +163,22 @@ def test_a_run_tells_its_sections_as_it_goes(folder, capsys):  # noqa: F811
     assert re.search(r"\d s  cell  2 of 2  Break it\n", told)
 
 
+def test_in_an_open_notebook_a_cell_that_stops_says_what_it_means(folder, monkeypatch):  # noqa: F811
+    """The traceback may be far above where "Run All" leaves the reader: a sentence ends it."""
+    start = "from utils import colab\ncolab.tell_where_it_stopped()\n" * 2
+    path = lesson(folder, start, "raise ValueError('no such column')", "print(3)")
+    notebook = nbformat.read(path, 4)
+    import nbclient
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PEFT_COURSE_QUIET", "0")
+    nbclient.NotebookClient(notebook, kernel_name="python3", allow_errors=True).execute()
+    stopped = next(c for c in notebook.cells if "no such" in c.source)
+    said = "".join(o.get("text", "") for o in stopped.outputs)
+    assert said.count("This cell stopped with ValueError.") == 1 and "git checkout" in said
+    assert [o.get("text") for o in notebook.cells[-1].outputs] == ["3\n"]
+
+
 def test_a_kernel_that_ends_is_a_sentence(folder):  # noqa: F811
     lesson(folder, "import os\nos._exit(1)")
     with pytest.raises(notebooks.Problem, match="cut off .*interrupted, or memory ran out"):
@@ -172,6 +188,20 @@ def test_a_kernel_that_ends_is_a_sentence(folder):  # noqa: F811
 def test_run_without_a_lesson_asks_which(folder):  # noqa: F811
     with pytest.raises(notebooks.Problem, match="Which lesson.*make run LESSON=05"):
         notebooks.run_copy("", folder / "runs")
+
+
+def test_after_three_wrong_answers_the_solution_is_named(capsys):
+    from exercises import lesson_13
+
+    check = lesson_13.steps_per_epoch
+    check.tried = 0
+    for answer in (..., lambda *_: "5%", lambda *_: 0, lambda *_: -1):
+        check(answer)
+    told = capsys.readouterr().out.splitlines()
+    assert "to do" in told[0] and ["solutions" in line for line in told] == [False] * 3 + [True]
+    assert "exercises/solutions/lesson_13.py" in told[3] and "steps_per_epoch(" not in told[1]
+    assert (ROOT / "exercises" / "solutions" / "lesson_13.py").exists()
+    check.tried = 0
 
 
 # ---- threads ----
