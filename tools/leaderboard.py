@@ -251,6 +251,7 @@ def race_on(base, task, ledger):
             moved = [get(arm, **first, noise=noise) for noise in sweeps.ALL_NOISES]
             for row in results.select(rows, arm=arm, chosen=True, **first):
                 row["wobble"] = sweeps.wobble(get(arm, **first), moved)
+                row["wobble_of"] = len(sweeps.ALL_NOISES)
     done_file(base, task).touch()
     return rows
 
