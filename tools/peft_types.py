@@ -244,7 +244,9 @@ def smoke(name, variant=""):
                 if file.endswith(".safetensors")
             )
             step = "load"
-            again = logits(PeftModel.from_pretrained(bases.load(BASE)[0], f"{folder}/saved"))
+            fresh = bases.load(BASE)[0]
+            fresh.config.use_cache = base.config.use_cache
+            again = logits(PeftModel.from_pretrained(fresh, f"{folder}/saved"))
             if (again - before).abs().max() > 1e-3:
                 raise ValueError("the loaded model answers differently")
             step = "convert"

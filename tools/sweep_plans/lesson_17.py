@@ -280,6 +280,10 @@ SWEEPS = {
         arms=arms("facts", 8) + arms("entities", 8),
         live=[("facts", "pissa", {"rank": 8})],
     ),
+    # Between the rates of the grid: rsLoRA of rank 8 is LoRA with a scale 2.8 times as large, so at one rate it takes larger steps.
+    "beyond-finer": dict(
+        RACE, rates=(3e-3, 4e-3, 5.5e-3, 7e-3, 1e-2), arms=[("entities", "lora", {"rank": 8})]
+    ),
     "beyond-lora-32": dict(RACE, arms=arms("facts", 32) + arms("entities", 32)),
     "beyond-kept": dict(
         COMMON,
@@ -298,7 +302,7 @@ SWEEPS = {
         noises=(),
         rates=lambda method, options: (options["learning rate"],),
         run=turned,
-        arms=[("facts", "lora", setting(levels)) for levels in L18],
+        arms=[("entities", "lora", setting(levels)) for levels in L18],
     ),
     "beyond-more": dict(
         COMMON,
