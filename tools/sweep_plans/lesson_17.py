@@ -298,7 +298,7 @@ SWEEPS = {
     ),
     "beyond-knobs": dict(
         COMMON,
-        seeds=(0, 1),
+        seeds=(0,),
         noises=(),
         rates=lambda method, options: (options["learning rate"],),
         run=turned,
