@@ -27,6 +27,7 @@ import torch
 from tqdm import tqdm
 
 from tools import sweeps
+from tools.sweep_plans import lesson_17
 from tools.sweep_plans.lesson_08 import sentence
 from tools.sweep_plans.lesson_09 import cloze
 from utils import adapters, bases, evaluation, memory, methods, results, tasks, training
@@ -51,6 +52,8 @@ ARMS = {  # name: (method, options, five rates, a grid that grows where the best
     "prompt": ("prompt", {"tokens": 10, "init": "SAMPLE_VOCAB"}, LARGE),
     "p_tuning": ("p_tuning", {"tokens": 10}, SMALL),
 }
+# Lesson 17's variants of LoRA. They are raced in tools/sweep_plans/lesson_17.py; to race them here as well: ARMS.update(VARIANTS).
+VARIANTS = {f.__name__: (f.__name__, {}, SMALL[1:4]) for f in lesson_17.RACED}
 LABELS, NOISE = "random labels", "random adapter"
 SEARCH_SEEDS = SEEDS[:3]
 # What lesson 11 runs again: {(task, arm): rows}, with the first seed.
