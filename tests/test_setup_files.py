@@ -34,6 +34,7 @@ def as_pins(requirements):
         "requirements-unsloth.txt",
         "requirements-smollm.txt",
         "requirements-export.txt",
+        "requirements-tune.txt",
         "requirements-site.txt",
         "requirements-lint.txt",
         "constraints.txt",
@@ -197,6 +198,7 @@ def fresh(tmp_path):
         "requirements-unsloth.txt",
         "requirements-smollm.txt",
         "requirements-export.txt",
+        "requirements-tune.txt",
         "constraints.txt",
     ):
         shutil.copy(ROOT / name, tmp_path)
