@@ -1,4 +1,4 @@
-"""Lesson 16's own functions on every schema, the lesson as a whole on other files, and `make tune`."""
+"""Lesson 16's functions on every schema, the whole lesson on other files, and `make tune`."""
 
 import importlib.util
 import random
@@ -118,7 +118,8 @@ def test_a_careless_split_pays_the_parrot(read_file):
         range(len(rows)),
         groups_of([asked(r) for r in rows], [r["country"] for r in originals]),
     ):
-        train, _, test = ([e for i in p for e in examples(rows[i])] for p in split(groups, (7, 1, 2)))
+        parts = split(groups, (0.7, 0.1, 0.2))
+        train, _, test = ([e for i in p for e in examples(rows[i])] for p in parts)
         shares.append(sum(exact(parrot(train, test), test)) / len(test))
     assert shares[0] > 0.35 and shares[1] < 0.2
 
@@ -185,7 +186,7 @@ def test_the_template_ends_the_prompt_where_the_answer_begins(tokenizer, read_fi
         ([f"FILE={ROOT / 'data/tasks/style/train.jsonl'}"], "'text'"),
         ([f"FILE={OWN / 'desk.jsonl'}", "MODEL=nowhere"], "neither a folder here nor an id"),
         ([f"FILE={OWN / 'desk.jsonl'}", f"MODEL={OWN}"], "no config.json"),
-        ([f"FILE={OWN / 'desk.jsonl'}", "STEPZ=3"], "There is no setting STEPZ. The settings: MODEL"),
+        ([f"FILE={OWN / 'desk.jsonl'}", "STEPZ=3"], "no setting STEPZ. The settings: MODEL"),
         ([f"FILE={OWN / 'desk.jsonl'}", "RANK=high"], "it must be a number above 0"),
         ([f"FILE={OWN / 'desk.jsonl'}", "STEPS=1.5"], "a whole number"),
         ([f"FILE={OWN / 'desk.jsonl'}", "FOUR_BIT=perhaps"], "FOUR_BIT=yes or FOUR_BIT=no"),
@@ -232,7 +233,7 @@ needs_papermill = pytest.mark.skipif(
 
 
 def test_copied_out_of_the_course_it_runs_on_another_schema(tmp_path, monkeypatch):
-    """Notebook and reader alone in a folder, without set-up cell and exercises, as the page says."""
+    """Notebook and reader alone in a folder, without set-up cell and exercises."""
     shutil.copytree(ROOT / "utils" / "reading", tmp_path / "reading")
     shutil.copy(OWN / "sharegpt.json", tmp_path / "mine.json")
     notebook = nbformat.read(ROOT / "notebooks" / tune.LESSON, 4)

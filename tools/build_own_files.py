@@ -48,14 +48,13 @@ def asked(seed, countries):
 
 def sloppy(question, rng):
     """The same question as another customer types it."""
-    return rng.choice(
-        (question.lower(), question.rstrip("?."), f"{question} ", question.replace(" ", "  ", 1))
-    )
+    wide = question.replace(" ", "  ", 1)
+    return rng.choice((question.lower(), question.rstrip("?."), f"{question} ", wide))
 
 
 def desk():
-    """The lesson's own file, Alpaca rows with a column that says which country: every question of 80
-    countries, most of them typed a second time, and four rows that cannot train.
+    """The lesson's own file, Alpaca rows with a column that says which country: every question of
+    80 countries, most of them typed a second time, and four rows that cannot train.
     """
     rng = random.Random(16)
     rows = [
