@@ -39,7 +39,7 @@ endif
 # The CPU build of torch, a tenth of the size of the one with CUDA: make lab TORCH=cpu
 CPU_TORCH := $(if $(filter cpu,$(TORCH)),$(shell grep '^torch==' requirements.txt))
 CPU_INDEX := https://download.pytorch.org/whl/cpu
-# One thread on the pocket bases (see `threads` in tools/notebooks.py), the cores there are on others.
+# One thread on the pocket bases (see `threads` in utils/colab.py), the cores there are on others.
 COUNT = $(or $(THREADS),$(if $(filter-out pocket%,$(BASE)),,$${OMP_NUM_THREADS:-1}))
 THREADED = OMP_WAIT_POLICY=PASSIVE $(if $(COUNT),OMP_NUM_THREADS=$(COUNT) MKL_NUM_THREADS=$(COUNT))
 FOUND = $(firstword $(wildcard notebooks/$(or $(LESSON),00)_*.ipynb))
@@ -56,7 +56,7 @@ export PEFT_COURSE_BASE := $(BASE)
 endif
 
 .PHONY: help install lab test test-machine test-machines test-all run notebooks lint badges bases leaderboard
-.PHONY: links drift python-as-named export tune
+.PHONY: links drift python-as-named export tune lock true-size
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -163,6 +163,18 @@ badges: $(STAMP) ## rewrite badges, set-up cells, README's tables: make badges R
 
 tune: $(READY) ## lesson 16 on your own: make tune MODEL=folder-or-id FILE=rows.csv (and STEPS, RANK …)
 	@env $(THREADED) $(BIN)/python -m tools.tune --make
+
+lock: $(LINTERS)/.installed ## write constraints.txt anew, for Python 3.11 to 3.13, Linux, macOS, Windows
+	@$(LINTERS)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
+		--no-emit-index-url --no-emit-package setuptools --custom-compile-command "make lock" \
+		requirements.txt requirements-export.txt requirements-tune.txt --output-file constraints.txt
+
+WHEELS := build/wheels
+TOKENIZER := $(shell sed -n 's/^PACKAGE = "\(.*\)"/\1/p' tools/mistral_tokenizer.py 2>/dev/null)
+true-size: $(STAMP) ## lesson 13's cells on Mistral-7B's shapes with random weights (a CPU, 9 GiB)
+	@ls $(WHEELS)/mistral_common-*.whl >/dev/null 2>&1 || $(BIN)/python -m pip download --quiet --no-deps \
+		--disable-pip-version-check --dest $(WHEELS) $(TOKENIZER)
+	$(BIN)/python -m tools.true_size
 
 export: $(READY) ## write a tuned model as GGUF and compare it: make export FOLDER=build/runs/my-adapter
 	@[ -n "$(FOLDER)" ] || { echo "Say which folder: make export FOLDER=…" >&2; exit 1; }

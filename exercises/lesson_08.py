@@ -18,6 +18,9 @@ def cost(answer):
                 "Keys and values in every layer are prefix tuning. Here the prompt stands at "
                 "the input only: one vector a token.",
                 lambda t, w, c: (2 * t * w, ANY),
+            ),
+            (
+                "That is four times as many: bytes in 32 bits, perhaps. Count the numbers.",
                 lambda t, w, c: (4 * t * w, ANY),
             ),
             (

@@ -152,8 +152,8 @@ def bake(answer):
         again = tensor(call(baked))
         if len(calls) > before:
             raise Hint(
-                "Your function still calls the encoder: you still call it each time. Run it "
-                "once and keep the result."
+                "Your function still calls the encoder: you still call it whenever the prompt is "
+                "read. Run it once and keep the result."
             )
         if not torch.allclose(again, wanted.double(), atol=1e-5):
             raise Hint(

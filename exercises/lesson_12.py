@@ -7,7 +7,145 @@ from utils.checks import Hint, call, compare, exercise, sequence
 IGNORE = -100
 
 
-@exercise(1, "Give the labels: -100 where nothing is to be learned, the id where something is.")
+OPEN, CLOSE = "<|im_start|>", "<|im_end|>"
+
+
+def _chatml(messages, ask, after_role="\n", after_end="\n", close=CLOSE, opening=OPEN):
+    """The text; with other values for its parts, a mistake."""
+    said = "".join(
+        f"{opening}{m['role']}{after_role}{m['content']}{close}{after_end}" for m in messages
+    )
+    return said + f"{opening}assistant{after_role}" * bool(ask)
+
+
+def _says(*turns):
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+@exercise(1, "Write a conversation as ChatML.")
+def write_chatml(answer):
+    asked, told = ("user", "Name the capital of Togo."), ("assistant", "Lome")
+    compare(
+        answer,
+        _chatml,
+        {
+            "one question, to be answered": (_says(asked), True),
+            "a question and its answer": (_says(asked, told), False),
+            "a system message and two turns, to be answered": (
+                _says(("system", "Be brief."), asked, told, ("user", "And of Peru?")),
+                True,
+            ),
+            "a content with spaces and line ends around it": (
+                _says(("user", " Indent this:\n"), ("assistant", "    x = 1\n")),
+                False,
+            ),
+        },
+        [
+            (
+                "The opening of the answer stands at the end of every text. It belongs there only "
+                "with add_generation_prompt.",
+                lambda m, ask: _chatml(m, True),
+            ),
+            (
+                "The opening of the answer is missing where add_generation_prompt is set.",
+                lambda m, ask: _chatml(m, False),
+            ),
+            (
+                "add_generation_prompt is the wrong way round.",
+                lambda m, ask: _chatml(m, not ask),
+            ),
+            (
+                "The opening of the answer ends in <|im_end|>. Nothing is said there yet: the "
+                "model continues this text.",
+                lambda m, ask: _chatml(m, ask) + f"{CLOSE}\n" * ask,
+                lambda m, ask: _chatml(m, ask) + CLOSE * ask,
+            ),
+            (
+                "A new line is missing behind `assistant` at the end. In training one stood there.",
+                lambda m, ask: _chatml(m, ask)[: -1 if ask else None],
+            ),
+            (
+                "The new line behind the role is missing.",
+                lambda m, ask: _chatml(m, ask, after_role=""),
+                lambda m, ask: _chatml(m, ask, after_role=" "),
+                lambda m, ask: _chatml(m, False, after_role="") + f"{OPEN}assistant\n" * ask,
+            ),
+            (
+                "The new line behind <|im_end|> is missing.",
+                lambda m, ask: _chatml(m, ask, after_end=""),
+            ),
+            (
+                "The last <|im_end|> has no new line behind it. A new line ends every message; "
+                "joining puts it only between them.",
+                lambda m, ask: _chatml(m, False)[:-1] + "\n<|im_start|>assistant\n" * ask,
+                lambda m, ask: _chatml(m, False)[:-1] + "<|im_start|>assistant\n" * ask,
+                lambda m, ask: _chatml(m, ask).removesuffix("\n"),
+            ),
+            (
+                "The messages are not closed: <|im_end|> is missing.",
+                lambda m, ask: _chatml(m, ask, close=""),
+            ),
+            (
+                "You closed the messages with </s>. Here <|im_end|> closes them.",
+                lambda m, ask: _chatml(m, ask, close="</s>"),
+            ),
+            (
+                "The last message is left open: it is closed like the others.",
+                lambda m, ask: (
+                    _chatml(m, False).removesuffix(f"{CLOSE}\n") + "<|im_start|>assistant\n" * ask
+                ),
+            ),
+            (
+                "You took white space off a content. It is data: code begins with it.",
+                lambda m, ask: _chatml([{**x, "content": x["content"].strip()} for x in m], ask),
+                lambda m, ask: _chatml([{**x, "content": x["content"].lstrip()} for x in m], ask),
+                lambda m, ask: _chatml([{**x, "content": x["content"].rstrip()} for x in m], ask),
+            ),
+            (
+                "Only the last message is there. The model sees the whole conversation.",
+                lambda m, ask: _chatml(m[-1:], ask),
+            ),
+            (
+                "Only the first message is there. The model sees the whole conversation.",
+                lambda m, ask: _chatml(m[:1], ask),
+            ),
+            (
+                "The system message is missing. It is a message like the others.",
+                lambda m, ask: _chatml([x for x in m if x["role"] != "system"], ask),
+            ),
+            (
+                "You put a system message in. The exercise leaves SmolLM2's out.",
+                lambda m, ask: _chatml(
+                    m
+                    if m[0]["role"] == "system"
+                    else [
+                        {
+                            "role": "system",
+                            "content": "You are a helpful AI assistant named SmolLM, trained by "
+                            "Hugging Face",
+                        },
+                        *m,
+                    ],
+                    ask,
+                ),
+            ),
+            (
+                "There is a BOS in front. SmolLM2's template writes none.",
+                lambda m, ask: "<s>" + _chatml(m, ask),
+            ),
+            (
+                "Every message has the same role. Each brings its own.",
+                lambda m, ask: _chatml([{**x, "role": "user"} for x in m], ask),
+                lambda m, ask: _chatml([{**x, "role": "assistant"} for x in m], ask),
+            ),
+        ],
+        form="one text",
+        advice="Print both with repr() and compare them character by character.",
+    )
+    return "This is the text that the model sees. The ids of a question are the first of a row's."
+
+
+@exercise(2, "Give the labels: -100 where nothing is to be learned, the id where something is.")
 def make_labels(answer):
     def masked(ids, prompt, length, mask=IGNORE):
         return [mask] * prompt + ids[prompt:length] + [mask] * (len(ids) - length)
@@ -82,93 +220,6 @@ def make_labels(answer):
         advice="Write out by hand which of the ids belong to the answer.",
     )
     return "The EOS of the answer trains even where padding is the same token."
-
-
-def _starts(positions):
-    return [i for i, p in enumerate(positions) if p == 0]
-
-
-def _lengths(positions):
-    cuts = [*_starts(positions), len(positions)]
-    return [b - a for a, b in zip(cuts, cuts[1:])]
-
-
-@exercise(2, "Give the lengths of the documents in a packed sequence.")
-def document_lengths(answer):
-    def falling(p, end=True):
-        """Documents end where the position falls: two of one token run together."""
-        cuts = [0, *(i for i in range(1, len(p)) if p[i] < p[i - 1]), *([len(p)] if end else [])]
-        return [b - a for a, b in zip(cuts, cuts[1:])]
-
-    def zeros(p):
-        """Lengths counted from one 0 to the next, the last by its position."""
-        return [b - a for a, b in zip(_starts(p), _starts(p)[1:])]
-
-    compare(
-        answer,
-        _lengths,
-        {
-            str([i for n in lengths for i in range(n)]): ([i for n in lengths for i in range(n)],)
-            for lengths in ([4, 2, 3], [4], [1, 1, 3], [2, 5, 1], [6, 6], [1], [3, 1, 1, 1, 2])
-        },
-        [
-            ("Those are the places where documents begin. How long is each?", _starts),
-            (
-                "Those are the places where documents begin and end. How long is each?",
-                lambda p: [*_starts(p), len(p)],
-            ),
-            ("The last document is missing: no 0 comes behind it.", zeros),
-            (
-                "Each length is one too small: a document whose last position is 4 has five "
-                "tokens.",
-                lambda p: [n - 1 for n in _lengths(p)],
-            ),
-            (
-                "Documents of a single token are lost. Two zeros may stand side by side.",
-                lambda p: [n for n in _lengths(p) if n > 1],
-            ),
-            (
-                "Documents run together where one of them has a single token: a 0 opens a "
-                "document even if a 0 stood before it.",
-                falling,
-            ),
-            (
-                "The last document is missing, and documents of a single token run together "
-                "with others.",
-                lambda p: falling(p, False),
-            ),
-            (
-                "There is an empty document in front: the first 0 opens the first document and "
-                "closes none.",
-                lambda p: [0, *_lengths(p)],
-                lambda p: [0, *zeros(p)],
-            ),
-            ("That is the number of documents. How long is each?", lambda p: [p.count(0)]),
-            (
-                "That is the length of the sequence. A new document starts at every 0.",
-                lambda p: [len(p)],
-            ),
-            ("That is the longest document alone.", lambda p: [max(p) + 1]),
-            (
-                "You count how often each position occurs. The lengths are those of the "
-                "documents, in their order.",
-                lambda p: [p.count(i) for i in range(max(p) + 1)],
-            ),
-            (
-                "The lengths are right, their order is not: give them as the documents stand.",
-                lambda p: sorted(_lengths(p)),
-                lambda p: sorted(_lengths(p), reverse=True),
-                lambda p: _lengths(p)[::-1],
-            ),
-            (
-                "Equal lengths are given once. Every document has its own.",
-                lambda p: list(dict.fromkeys(_lengths(p))),
-            ),
-        ],
-        form="a list of lengths, one for each document in order",
-        advice="Each 0 opens a document, and the end of the sequence closes the last.",
-    )
-    return "This is how transformers finds the documents and builds their mask."
 
 
 def _rows(countries):

@@ -69,6 +69,15 @@ def still_pushes(answer):
                 _of(lambda high, low, good: high | low),
             ),
             (
+                "You looked at the advantages alone. Where the ratio stands decides as well.",
+                _of(lambda high, low, good: good),
+                _of(lambda high, low, good: ~good),
+            ),
+            (
+                "Inside the band both terms of the minimum are equal, and there is a gradient.",
+                _of(lambda high, low, good: high & ~good | low & good),
+            ),
+            (
                 "A band of 0.2 is written into your code. Use `eps`.",
                 lambda ratio, advantage, eps: gradient_is_there(ratio, advantage, 0.2),
             ),

@@ -2,24 +2,27 @@
 
 import math
 
-import numpy as np
 import torch
 
-from utils.checks import Hint, call, exercise
+from utils.checks import Hint, call, exercise, number, tensor
 
 
 @exercise(1, "Return the alpha that gives the scale of training once llama.cpp divides it by r.")
 def alpha_in_file(answer):
     r, alpha = 16, 24
-    got = float(call(answer, r, alpha, True))
+
+    def made(*case):
+        return number(call(answer, *case), "one number, the alpha to write")
+
+    got = made(r, alpha, True)
     right = alpha * math.sqrt(r)
     if math.isclose(got, right, rel_tol=1e-6):
-        if not math.isclose(float(call(answer, r, alpha, False)), alpha):
+        if not math.isclose(made(r, alpha, False), alpha, rel_tol=1e-6):
             raise Hint(
                 "Right for rsLoRA. Without it the scale of training is alpha / r already, so alpha "
                 "is written as it is."
             )
-        if not math.isclose(float(call(answer, 9, 5, True)), 15, rel_tol=1e-6):
+        if not math.isclose(made(9, 5, True), 15, rel_tol=1e-6):
             raise Hint("Right for r = 16 and wrong for r = 9: use the arguments.")
         return "alpha * sqrt(r), divided by r in llama.cpp, is alpha / sqrt(r)."
     for value, hint in (
@@ -63,7 +66,7 @@ def restored(answer):
     got = call(answer, file, heads)
     if not torch.equal(file, before):
         raise Hint("The weight of the file was changed in place. Return a new one.")
-    got = torch.as_tensor(np.asarray(got))
+    got = tensor(got, "the weight, a tensor").float()
     if tuple(got.shape) != tuple(rows.shape):
         raise Hint(
             f"The result should be [24, 5] as before; it is {list(got.shape)}. End with a reshape."
@@ -74,7 +77,7 @@ def restored(answer):
 
     if order(rows):
         other = torch.randn(24, 3, generator=torch.Generator().manual_seed(0))
-        again = torch.as_tensor(np.asarray(call(answer, permuted(other, 3), 3)))
+        again = tensor(call(answer, permuted(other, 3), 3)).float()
         if again.shape != other.shape or not torch.equal(again, other):
             raise Hint("Right for 2 heads of 12 rows, wrong for 3 heads of 8: use `heads`.")
         return "The file is [heads, d/2, 2]: the same exchange of axes, from the other side."

@@ -2,7 +2,7 @@
 
 import math
 
-from utils.checks import blame, call, exercise, Hint
+from utils.checks import Hint, blame, call, exercise, number
 
 
 def near(a, b):
@@ -12,8 +12,8 @@ def near(a, b):
 def as_number(value, what):
     """`value` as a float; a Hint if it is none (a torch or NumPy number is one)."""
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        return float(number(value))
+    except Hint:
         raise Hint(f"Give {what} as a number; you gave {value!r}.") from None
 
 

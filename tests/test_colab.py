@@ -41,6 +41,7 @@ COLAB = {
 THERE = {colab._key(name): version for name, version in COLAB.items()}
 PINS = colab.read_pins(ROOT / "requirements.txt")
 PLAN = [
+    "peft==0.21.2",
     "trl==1.12.0",
     "bitsandbytes==0.50.2",
     "datasets==4.8.5",
@@ -110,7 +111,8 @@ def clone_from(tmp_path_factory):
         "-c",
         "commit.gpgsign=false",
     ]
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "tree", "--no-verify"]):
+    made = ["commit", "-q", "-m", "tree", "--no-verify"]
+    for command in (["init", "-q"], ["add", "-A"], made, ["tag", badges.revision()]):
         subprocess.run([*git, *command], cwd=folder, check=True)
     return folder.as_uri()
 
@@ -130,7 +132,7 @@ def empty(tmp_path):
 
 def write_notebook(folder):
     """A notebook that holds nothing but the set-up cell as utils.colab has it now."""
-    source = colab.SETUP_CELL.format(repository=badges.repository())
+    source = badges.setup_cell(badges.repository())
     cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["setup"]})
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "00_made.ipynb")
 
@@ -155,7 +157,9 @@ def stand_in(tmp_path):
     return package.parent.parent
 
 
-def set_up(folder, repository, *extra, path="", there=COLAB, base=None, fails=False, **variables):
+def set_up(
+    folder, repository, *extra, path="", there=COLAB, base=None, fails=False, then="", **variables
+):
     """Run the set-up cell in its own Python, `folder` being its working folder.
 
     The lines printed, the recorded last.
@@ -175,7 +179,7 @@ def set_up(folder, repository, *extra, path="", there=COLAB, base=None, fails=Fa
     environment |= {"PEFT_COURSE_BASE": base} if base else {}
     notebook = next(folder.glob("*.ipynb"))
     driver = folder.parent / "driver.py"
-    driver.write_text(DRIVER)
+    driver.write_text(DRIVER + then)
     done = subprocess.run(
         [sys.executable, str(driver), notebook.name, json.dumps(there), *extra],
         cwd=folder,
@@ -194,7 +198,7 @@ def test_set_up_from_an_empty_folder(empty, stand_in, clone_from):
     said = set_up(empty, clone_from, "unsloth", path=stand_in)
     assert said[0] == "installing " + ", ".join(PLAN)
     assert said[1].startswith("base pocket-s · ")
-    recorded = json.loads(said[2])
+    recorded = json.loads(said[3])
     assert pathlib.Path(recorded["module"]) == empty / "course" / "utils" / "colab.py", (
         "the clone's own code must be used"
     )
@@ -202,8 +206,8 @@ def test_set_up_from_an_empty_folder(empty, stand_in, clone_from):
     (call,) = recorded["calls"]
     assert call["command"][-len(PLAN) :] == PLAN
     assert call["held"] == ["torch==2.11.0+cu128", "numpy==2.1.3"]
-    assert said[3] == "installing unsloth==2026.10.9, unsloth_zoo==2026.10.9"
-    (unsloth,) = json.loads(said[4])
+    assert said[4] == "installing unsloth==2026.10.9, unsloth_zoo==2026.10.9"
+    (unsloth,) = json.loads(said[5])
     assert unsloth["command"][-3:] == ["--no-deps", "unsloth==2026.10.9", "unsloth_zoo==2026.10.9"]
     for command in (call["command"], unsloth["command"]):
         assert [
@@ -220,18 +224,92 @@ def test_set_up_from_an_empty_folder(empty, stand_in, clone_from):
     assert (
         (empty / "course" / "mine.txt").exists()
         and said[0].startswith("base pocket-s")
-        and json.loads(said[1])["calls"] == []
+        and json.loads(said[2])["calls"] == []
     )
+
+
+def git(folder, *command):
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run(
+        ["git", *identity, "-c", "commit.gpgsign=false", *command], cwd=folder, check=True
+    )
+
+
+@pytest.fixture
+def moved_on(clone_from, tmp_path):
+    """A repository whose branch has gone on to version 9.9.9 since the tag: (address, folder)."""
+    folder = tmp_path / "moved-on"
+    git(tmp_path, "clone", "-q", clone_from, str(folder))
+    project = folder / "pyproject.toml"
+    text = project.read_text(encoding="utf-8")
+    own = colab.course_version()
+    project.write_text(text.replace(f'version = "{own}"', 'version = "9.9.9"'), encoding="utf-8")
+    git(folder, "commit", "-q", "-a", "-m", "on", "--no-verify")
+    return folder.as_uri(), folder
+
+
+def test_the_set_up_cell_fetches_the_version_that_its_notebook_belongs_to(bare, moved_on):
+    said = set_up(bare, moved_on[0])
+    assert colab.course_version(bare / "course") == colab.course_version()
+    assert not any("belongs to version" in line for line in said)
+    assert f"course's version {colab.course_version()};" in badges.setup_cell("a/b")
+    assert f'"--branch", "{badges.revision()}"' in badges.setup_cell("a/b")
+
+
+def test_where_the_tag_is_missing_the_newest_is_fetched_and_it_is_said(bare, moved_on):
+    address, folder = moved_on
+    git(folder, "tag", "-d", badges.revision())
+    said = set_up(bare, address)
+    assert colab.course_version(bare / "course") == "9.9.9"
+    assert said[0].startswith(f"This notebook belongs to version {colab.course_version()} of")
+    assert "is of version 9.9.9, so outputs may differ" in said[0]
+
+
+def test_a_notebook_opened_alone_works_in_the_clones_notebooks(bare, clone_from):
+    """Paths in the lessons, such as a take-home cell's, are relative to notebooks/."""
+    said = set_up(bare, clone_from, then="print(pathlib.Path.cwd())")
+    there = bare / "course" / "notebooks"
+    assert f"working folder: {there} (a file of yours in {bare} needs its whole path)" in said
+    assert said[-1] == str(there)
+
+
+def test_inside_the_course_the_working_folder_stays(tmp_path, monkeypatch, capsys):
+    for folder in (ROOT, ROOT / "notebooks", ROOT / "utils"):
+        monkeypatch.chdir(folder)
+        colab.settle_folder()
+        assert pathlib.Path.cwd() == folder
+    assert capsys.readouterr().out == ""
+
+
+def test_every_kernel_computes_with_the_courses_threads_unless_somebody_set_them(monkeypatch):
+    import torch
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(colab, "_threads", None)
+    monkeypatch.setattr(colab, "usable_cores", lambda: 3)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "")
+    try:
+        colab.settle_threads("pocket-s")
+        assert torch.get_num_threads() == 1 and os.environ["OMP_NUM_THREADS"] == "1"
+        colab.settle_threads("smollm")  # another base in the same kernel
+        assert torch.get_num_threads() == 3 and os.environ["OMP_NUM_THREADS"] == "3"
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        torch.set_num_threads(2)
+        colab.settle_threads("pocket-s")
+        assert torch.get_num_threads() == 2 and os.environ["OMP_NUM_THREADS"] == "2"
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_outside_colab_nothing_is_installed(empty, clone_from):
     said = set_up(empty, clone_from)
     assert (
-        said[0].startswith("Missing here: trl==1.12.0")
+        said[0].startswith("Missing here: peft==0.21.2, trl==1.12.0")
         and "Run `make lab` in the course's folder" in said[0]
-        and "In a hosted notebook, run `%pip install trl==1.12.0 " in said[0]
+        and "In a hosted notebook, run `%pip install peft==0.21.2 trl==1.12.0 " in said[0]
     )
-    assert json.loads(said[2])["calls"] == []
+    assert json.loads(said[3])["calls"] == []
 
 
 @pytest.mark.parametrize("with_colabs_module", [False, True])
@@ -239,7 +317,7 @@ def test_on_kaggle_the_course_installs_as_in_colab(bare, stand_in, clone_from, w
     path = stand_in if with_colabs_module else ""
     said = set_up(bare, clone_from, path=path, KAGGLE_KERNEL_RUN_TYPE="Interactive")
     assert said[0] == "installing " + ", ".join(PLAN)
-    (call,) = json.loads(said[2])["calls"]
+    (call,) = json.loads(said[3])["calls"]
     assert call["held"] == ["torch==2.11.0+cu128", "numpy==2.1.3"]
 
 
@@ -297,9 +375,7 @@ def test_without_drive_checkpoints_stay_in_the_runtime_and_it_is_said(monkeypatc
 def test_inside_the_course_the_course_itself_is_used_and_a_set_variable_wins_over_the_form():
     folder = ROOT / "build" / "test_colab"
     folder.mkdir(parents=True, exist_ok=True)
-    cell = nbformat.v4.new_code_cell(
-        colab.SETUP_CELL.format(repository="a/b"), metadata={"tags": ["setup"]}
-    )
+    cell = nbformat.v4.new_code_cell(badges.setup_cell("a/b"), metadata={"tags": ["setup"]})
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "00_made.ipynb")
     said = set_up(folder, "file:///nowhere", there=PINS, base="pocket-xs")
     assert said[0].startswith("base pocket-xs · ") and json.loads(said[2])["root"] == str(ROOT)
@@ -403,8 +479,17 @@ def test_changing_the_form_and_running_the_cell_again_counts(monkeypatch):
 
 
 def test_set_up_cell_is_short_and_versions_name_what_decides():
-    lines = colab.SETUP_CELL.format(repository="somebody/peft-course").splitlines()
+    lines = badges.setup_cell("somebody/peft-course").splitlines()
     assert len(lines) <= 16 and max(map(len, lines)) <= 100
     assert {"python", "torch", "peft"} <= set(colab.versions()) and colab.versions(("no-such",))[
         "no-such"
     ] == "not installed"
+
+
+def test_the_paths_of_a_take_home_hold_where_nothing_can_be_written(monkeypatch):
+    assert colab.beside_data() == ROOT / "notebooks"
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    folder = colab.beside_data()
+    assert (folder / "../data/pocket/s/config.json").is_file() and not list(folder.iterdir())
+    assert folder != ROOT / "notebooks"
+    shutil.rmtree(folder.parent)

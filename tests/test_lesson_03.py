@@ -9,7 +9,7 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from tests.from_notebook import load
 from tools import sweeps
-from tools.sweep_plans.lesson_03 import norms
+from tools.sweep_plans.lesson_03 import REPLAYED, halves, norms
 from utils import methods, modules, training
 
 
@@ -140,3 +140,11 @@ def test_the_rate_is_chosen_by_the_mean_over_seeds():
 
     assert sweeps.best_rate(rows(1e-3, 1.0, 0.8) + rows(1e-2, 0.95, 0.95)) == 1e-2
     assert sweeps.best_rate(rows(1e-3, 0.9, 1.0, loss=0.3) + rows(1e-2, 1.0, 0.9, loss=0.2)) == 1e-2
+
+
+def test_no_country_that_is_asked_for_is_ever_replayed():
+    old, asked = halves()
+    countries = [{f["country"] for f in part} for part in (old, asked)]
+    assert not countries[0] & countries[1] and len(countries[0]) == len(countries[1]) == 48
+    assert len(old) == len(asked) == 192 >= REPLAYED
+    assert not any(c in f["prompt"] for c in countries[1] for f in old)

@@ -1,5 +1,7 @@
 """Lesson 04: the adapter taken out of the notebook against its equation and utils.adapters, and saving and loading."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -72,21 +74,32 @@ def test_layer_agrees_with_the_equation(AdapterLinear, batch, length, d_in, d, m
         )
 
 
+def by_hand(placement, kv_heads):
+    """The tiny model with the notebook's adapters in that place; its norms train."""
+    model = modules.freeze(tiny(kv_heads))
+    if placement == "houlsby":
+        AdapterLinear = load("04", "AdapterLinear")
+        modules.replace(model, lambda layer: AdapterLinear(layer, 5, std=0.2), adapters.ENDS)
+    else:
+        AfterSum, inner = load("04", "AfterSum"), model.model
+        readers = [*(block.input_layernorm for block in inner.layers[1:]), inner.norm]
+        for block, norm in zip(inner.layers, readers):
+            block.adapter = AfterSum(norm, 5, std=0.2)
+            block.register_forward_hook(lambda block, _, y: block.adapter(y))
+    for norm in adapters.norms(model).values():
+        norm.requires_grad_(True)
+    return model
+
+
 @pytest.mark.parametrize("placement", adapters.PLACEMENTS)
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("batch, length", [(1, 9), (4, 5)])
-def test_notebook_and_utils_agree_in_a_model(AdapterLinear, placement, kv_heads, batch, length):
-    mine = modules.replace(
-        modules.freeze(tiny(kv_heads)),
-        lambda linear: AdapterLinear(linear, 5, std=0.2),
-        adapters.PLACEMENTS[placement],
-    )
-    for norm in adapters.norms(mine).values():
-        norm.requires_grad_(True)
+def test_notebook_and_utils_agree_in_a_model(placement, kv_heads, batch, length):
+    mine = by_hand(placement, kv_heads)
     theirs = methods.apply("adapter", tiny(kv_heads), seed=9, bottleneck=5, placement=placement)
     own, pairs = dict(training.trainable(mine)), []
     for name, p in training.trainable(theirs):
-        for new, old in RENAMED.items():
+        for new, old in RENAMED.items() if placement == "houlsby" else ():
             name = name.replace(new, old)
         p.data.copy_(own[name])
         pairs.append((own[name], p))
@@ -99,6 +112,32 @@ def test_notebook_and_utils_agree_in_a_model(AdapterLinear, placement, kv_heads,
         assert torch.allclose(mine(input_ids=ids).logits, theirs(input_ids=ids).logits, atol=1e-5)
     for p, q in pairs:
         assert torch.allclose(p.grad, q.grad, atol=1e-6) and torch.allclose(p, q, atol=1e-5)
+
+
+def test_pfeiffers_adapter_stands_after_the_sum_and_reads_the_norm_that_follows():
+    """A block's output y becomes y + change(norm(y)), where the norm is the next block's first, at the end the last."""
+    model = methods.apply(
+        "adapter", tiny(), bottleneck=4, std=0.5, placement="pfeiffer", train_norms=False
+    )
+    plain, x, inner = tiny(), torch.randn(2, 5, 24), model.model
+    positions = inner.rotary_emb(x, torch.arange(5)[None])
+    norms = [inner.layers[1].input_layernorm, inner.layers[2].input_layernorm, inner.norm]
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+    plain.load_state_dict(model.state_dict(), strict=False)
+    for block, same, norm in zip(inner.layers, plain.model.layers, norms):
+        with torch.no_grad():
+            y = same(x, position_embeddings=positions)
+            wanted = y + block.adapter.up(torch.relu(block.adapter.down(norm(y))))
+            assert torch.allclose(block(x, position_embeddings=positions), wanted, atol=1e-6)
+            assert not torch.allclose(y, wanted, atol=1e-2)
+
+
+def test_pfeiffers_adapter_owns_no_norm():
+    model = methods.apply("adapter", tiny(), placement="pfeiffer")
+    assert set(adapters.norms(model)) == set(adapters.norms(tiny()))
+    again = copy.deepcopy(model)
+    assert again.model.layers[0].adapter.next[0] is again.model.layers[1].input_layernorm
 
 
 @pytest.mark.parametrize("m", [1, 5, 64])
@@ -119,8 +158,10 @@ def test_counts_follow_the_formula(m):
     ] == 2 * 3 * (2 * m * 24 + 24 + m)
 
 
-def test_a_silent_way_up_is_the_identity():
-    ids, model = torch.randint(50, (2, 9)), methods.apply("adapter", tiny(), std=0.5)
+@pytest.mark.parametrize("placement", adapters.PLACEMENTS)
+def test_a_silent_way_up_is_the_identity(placement):
+    ids = torch.randint(50, (2, 9))
+    model = methods.apply("adapter", tiny(), std=0.5, placement=placement)
     with torch.no_grad():
         assert not torch.allclose(
             tiny()(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-3
@@ -146,9 +187,10 @@ def test_initial_weights_are_truncated_normal_with_zero_biases():
     assert not any(p.any() for n, p in training.trainable(model) if n.endswith("bias"))
 
 
+@pytest.mark.parametrize("placement", adapters.PLACEMENTS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_16_bit_base_keeps_its_precision_and_trains_in_fp32(dtype):
-    model = methods.apply("adapter", tiny().to(dtype), bottleneck=4)
+def test_a_16_bit_base_keeps_its_precision_and_trains_in_fp32(dtype, placement):
+    model = methods.apply("adapter", tiny().to(dtype), bottleneck=4, placement=placement)
     assert {p.dtype for _, p in training.trainable(model)} == {torch.float32}
     ids = torch.randint(50, (2, 9))
     out = model(input_ids=ids, labels=ids)

@@ -4,10 +4,12 @@ import bitsandbytes
 import pytest
 import torch
 from bitsandbytes import functional as bnb
+from peft import PeftModel
 from torch import nn
+from transformers import AutoModelForCausalLM
 
 from tests.from_notebook import load
-from utils import memory, methods, modules, training
+from utils import bases, memory, methods, modules, training
 
 NAMES = (
     "nf4_values",
@@ -160,3 +162,19 @@ def test_the_layer_starts_as_the_quantised_base_and_holds_the_bytes_predicted():
     assert torch.equal(layer(x), x @ layer.weight().T)
     assert [n for n, p in layer.named_parameters()] == ["A", "B"]
     assert sum(b.numel() * b.element_size() for b in layer.buffers()) == memory.nf4_bytes(192 * 448)
+
+
+@torch.no_grad()
+def test_merging_into_a_dequantised_base_changes_no_logit(tmp_path):
+    """The libraries' way that the lesson names: dequantize(), then merge."""
+    tuned = methods.apply("lora", bases.load(four_bit=True)[0], rank=8)
+    for name, parameter in tuned.named_parameters():
+        if "lora_B" in name:
+            parameter.normal_(std=0.02)
+    tuned.save_pretrained(tmp_path / "adapter")
+    whole = bases.load(four_bit=True)[0].dequantize()
+    merged = PeftModel.from_pretrained(whole, tmp_path / "adapter").merge_and_unload()
+    merged.save_pretrained(tmp_path / "merged")
+    reloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").to(tuned.device)
+    ids = torch.arange(5, 25, device=tuned.device)[None]
+    assert torch.allclose(reloaded(ids).logits, tuned(ids).logits, atol=1e-3)

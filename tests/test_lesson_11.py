@@ -1,32 +1,28 @@
 """Lesson 11's statistics, taken out of the notebook, on numbers that the notebook does not use."""
 
-import ast
 import random
 import statistics
 
-import nbformat
 import numpy as np
 import pytest
 
 from tests.from_notebook import load
-from utils import ROOT, results
+from utils import results
+
+
+NAMES = ("interval", "front", "ranks", "spearman", "student", "T975")
 
 
 @pytest.fixture(scope="module")
 def notebook():
-    """The functions, with the table of quantiles that `interval` reads."""
-    names = ("interval", "front", "ranks", "spearman")
-    functions = dict(zip(names, load("11", *names)))
-    (path,) = (ROOT / "notebooks").glob("11_*.ipynb")
-    for cell in nbformat.read(path, 4).cells:
-        if cell.cell_type == "code" and "T975 =" in cell.source:
-            table = next(
-                n
-                for n in ast.parse(cell.source).body
-                if isinstance(n, ast.Assign) and n.targets[0].id == "T975"
-            )
-            functions["interval"].__globals__["T975"] = ast.literal_eval(table.value)
-    return functions
+    """The functions, and the table of quantiles that `interval` reads."""
+    return dict(zip(NAMES, load("11", *NAMES)))
+
+
+def test_student_is_the_quantile_of_five_seeds(notebook):
+    assert notebook["student"](0.975) == pytest.approx(notebook["T975"][4], abs=1e-3)
+    assert notebook["student"](0.9995) == pytest.approx(8.610, abs=1e-2)
+    assert notebook["student"](0.5) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("n", [3, 4, 5, 6])
@@ -56,7 +52,6 @@ def test_front_keeps_exactly_what_nobody_beats(notebook):
 
 def test_rank_correlation(notebook):
     one = {n: v for n, v in zip("abcde", (5, 4, 3, 2, 1))}
-    notebook["spearman"].__globals__["ranks"] = notebook["ranks"]
     assert notebook["spearman"](one, one) == pytest.approx(1)
     assert notebook["spearman"](one, {n: -v for n, v in one.items()}) == pytest.approx(-1)
     assert notebook["ranks"]({"a": 1, "b": 1, "c": 0}) == {"a": 1.5, "b": 1.5, "c": 3}

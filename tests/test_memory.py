@@ -415,6 +415,31 @@ def test_the_assumed_length_does_not_carry_the_agreement():
     )  # max_seq_length was never reached
 
 
+def test_on_a_cpu_a_saved_4_bit_weight_is_there_twice_and_unsloths_rope_tables_once():
+    """What the run at the true size showed; elsewhere nothing changes."""
+    cpu = dict(dtype="float32", checkpointing=False, optimizer="adamw", batch=1, length=99)
+    before = memory.plan(**cpu)
+    now = memory.plan(**cpu, stored="float16", unsloth=True)
+    assert now.buffers - before.buffers == 4096 * 14336 * 2
+    assert (before.rope_tables, now.rope_tables) == (0, 2 * 32768 * 128 * 4)
+    card = dict(dtype="float16", checkpointing="unsloth")
+    same = memory.plan(**card, stored="float16", unsloth=True)
+    assert same.total == memory.plan(**card).total
+    assert now.on(None).total == now.total
+    with pytest.raises(ValueError, match="stored 'int8' is not one of"):
+        memory.plan(stored="int8")
+
+
+def test_a_4_bit_weight_saved_from_16_bits_comes_in_them_and_is_cast():
+    """The count behind it: bitsandbytes dequantises into the type that it was quantised from."""
+    import bitsandbytes.functional as bnb
+
+    packed, state = bnb.quantize_4bit(
+        torch.randn(64, 128).half(), compress_statistics=True, quant_type="nf4"
+    )
+    assert bnb.dequantize_4bit(packed, state).dtype == torch.float16
+
+
 def test_the_parts_add_up_and_grow_as_they_should():
     small, large = memory.plan(batch=1, length=512), memory.plan(batch=4, length=1024)
     for p in (small, large):

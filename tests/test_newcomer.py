@@ -163,6 +163,22 @@ def test_a_run_tells_its_sections_as_it_goes(folder, capsys):  # noqa: F811
     assert re.search(r"\d s  cell  2 of 2  Break it\n", told)
 
 
+def test_in_an_open_notebook_a_cell_that_stops_says_what_it_means(folder, monkeypatch):  # noqa: F811
+    """The traceback may be far above where "Run All" leaves the reader: a sentence ends it."""
+    start = "from utils import colab\ncolab.tell_where_it_stopped()\n" * 2
+    path = lesson(folder, start, "raise ValueError('no such column')", "print(3)")
+    notebook = nbformat.read(path, 4)
+    import nbclient
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PEFT_COURSE_QUIET", "0")
+    nbclient.NotebookClient(notebook, kernel_name="python3", allow_errors=True).execute()
+    stopped = next(c for c in notebook.cells if "no such" in c.source)
+    said = "".join(o.get("text", "") for o in stopped.outputs)
+    assert said.count("This cell stopped with ValueError.") == 1 and "git checkout" in said
+    assert [o.get("text") for o in notebook.cells[-1].outputs] == ["3\n"]
+
+
 def test_a_kernel_that_ends_is_a_sentence(folder):  # noqa: F811
     lesson(folder, "import os\nos._exit(1)")
     with pytest.raises(notebooks.Problem, match="cut off .*interrupted, or memory ran out"):
@@ -172,6 +188,20 @@ def test_a_kernel_that_ends_is_a_sentence(folder):  # noqa: F811
 def test_run_without_a_lesson_asks_which(folder):  # noqa: F811
     with pytest.raises(notebooks.Problem, match="Which lesson.*make run LESSON=05"):
         notebooks.run_copy("", folder / "runs")
+
+
+def test_after_three_wrong_answers_the_solution_is_named(capsys):
+    from exercises import lesson_13
+
+    check = lesson_13.steps_per_epoch
+    check.tried = 0
+    for answer in (..., lambda *_: "5%", lambda *_: 0, lambda *_: -1):
+        check(answer)
+    told = capsys.readouterr().out.splitlines()
+    assert "to do" in told[0] and ["solutions" in line for line in told] == [False] * 3 + [True]
+    assert "exercises/solutions/lesson_13.py" in told[3] and "steps_per_epoch(" not in told[1]
+    assert (ROOT / "exercises" / "solutions" / "lesson_13.py").exists()
+    check.tried = 0
 
 
 # ---- threads ----
@@ -253,15 +283,15 @@ def read_only():
 def test_a_read_only_checkout_in_a_path_with_a_space(read_only):
     """Lesson 00 runs from it into another folder; what would write to it says so in a sentence."""
     there, above = read_only
-    run = [sys.executable, "-m", "tools.notebooks", "run", "04", "--to"]
+    run = [sys.executable, "-m", "tools.notebooks", "run", "00", "--to"]
     done = there(*run, "build/runs")
     assert done.returncode == 1 and "Nothing can be written to build/runs" in done.stderr
     assert "Traceback" not in done.stderr
     done = there(*run, above / "my runs")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (above / "my runs" / "04_adapters.ipynb").exists()
-    done = there(sys.executable, "-m", "tools.notebooks", "lint", "04")
-    assert done.stdout.startswith("04_adapters.ipynb: in order"), done.stderr
+    assert (above / "my runs" / "00_start_here.ipynb").exists()
+    done = there(sys.executable, "-m", "tools.notebooks", "lint", "00")
+    assert done.stdout.startswith("00_start_here.ipynb: in order"), done.stderr
     done = there("make", "install", f"PYTHON={sys.executable}")
     assert done.returncode and "Nothing can be written here" in done.stderr
     assert "python3-venv" not in done.stderr

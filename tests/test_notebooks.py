@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tools import badges, lint, notebooks
-from utils import ROOT, colab
+from utils import ROOT
 
 LESSONS = badges.lesson_paths()
 REPO = badges.repository()
@@ -48,7 +48,7 @@ def test_badges_table_and_cost_lines_are_as_the_tool_writes_them(tmp_path):
     for path in (tmp_path / "notebooks").iterdir():
         text = path.read_text(encoding="utf-8")
         assert (
-            f"github/someone/else/blob/main/notebooks/{path.name}" in text
+            f"github/someone/else/blob/{badges.revision()}/notebooks/{path.name}" in text
             and "https://github.com/someone/else" in text
         )
         assert REPO not in text
@@ -339,7 +339,7 @@ def test_text_and_back_gives_the_same_notebook(folder):
     )
     notebooks.from_py(source)
     made = nbformat.read(folder / "98_tiny.ipynb", 4)
-    assert made.cells[1].source == colab.SETUP_CELL.format(repository=REPO)
+    assert made.cells[1].source == badges.setup_cell(REPO)
     assert len({c.id for c in made.cells}) == 4 and made.cells[3].metadata.tags == ["recap"]
     first = (folder / "98_tiny.ipynb").read_text()
     notebooks.to_py("98")
@@ -450,3 +450,12 @@ def test_make_test_closes_the_network():
         and "PEFT_COURSE_QUIET=1" in line
     )
     assert pathlib.Path(ROOT / "tests" / "closed_network" / "sitecustomize.py").exists()
+
+
+def test_a_mark_for_nbval_is_a_tag_that_no_reader_sees():
+    cell = code("## NBVAL_SKIP\nprint(1)", "1\n", ["try-it"])
+    plain = code("print(1)", "1\n")
+    made = notebooks.normalise(nbformat.v4.new_notebook(cells=[cell, plain]))
+    assert made.cells[0].source == made.cells[1].source == "print(1)"
+    assert made.cells[0].metadata.tags == ["try-it", "nbval-skip"]
+    assert "tags" not in made.cells[1].metadata and lint.is_uncompared(made.cells[0])

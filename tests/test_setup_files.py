@@ -21,6 +21,27 @@ PINS = colab.read_pins(ROOT / "requirements.txt")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8")
 LINE = re.compile(r"[A-Za-z0-9_.-]+==[0-9][0-9A-Za-z.]*")
+# The machines that constraints.txt is for, as far as its markers ask.
+MACHINES = [
+    {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": system,
+        "platform_system": name,
+        "os_name": "nt" if system == "win32" else "posix",
+        "platform_machine": processor,
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+        "extra": "",
+    }
+    for python in ("3.11", "3.12", "3.13")
+    for system, name, processor in (
+        ("linux", "Linux", "x86_64"),
+        ("linux", "Linux", "aarch64"),
+        ("darwin", "Darwin", "arm64"),
+        ("win32", "Windows", "AMD64"),
+    )
+]
 
 
 def as_pins(requirements):
@@ -46,6 +67,8 @@ def test_every_line_is_an_exact_public_version(name):
         for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
         if line and not line.startswith("#")
     ]
+    if name == "constraints.txt":  # only there may a line be for some machines
+        lines = [line.split(" ; ")[0] for line in lines if Requirement(line)]
     assert lines and [line for line in lines if not LINE.fullmatch(line)] == []
 
 
@@ -63,24 +86,70 @@ def test_constraints_hold_the_same_versions():
     )
 
 
-def test_constraints_are_closed_over_what_the_pins_need():
-    """Whatever a pinned package needs on this platform has a version in constraints.txt."""
+def locked(text=CONSTRAINTS):
+    """[Requirement] of constraints.txt."""
+    return [Requirement(line) for line in text.splitlines() if line and line[0] != "#"]
+
+
+def loose(machine, lock, needs):
+    """["package -> need"] that a locked package has on a machine and the lock has no version for.
+
+    `needs` is {package: [requirement lines]}.
+    """
+    there = {
+        colab._key(r.name): next(iter(r.specifier)).version
+        for r in lock
+        if r.marker is None or r.marker.evaluate(machine)
+    }
+    found = set()
+    for name in there.keys() & needs.keys():
+        for need in map(Requirement, needs[name]):
+            if need.marker is None or need.marker.evaluate(machine):
+                pinned = there.get(colab._key(need.name))
+                if pinned is None or not need.specifier.contains(pinned, prereleases=True):
+                    found.add(f"{name} -> {need.name}")
+    return found
+
+
+@pytest.mark.parametrize(
+    "machine",
+    MACHINES,
+    ids=lambda m: "{python_version}-{sys_platform}-{platform_machine}".format(**m),
+)
+def test_the_lock_holds_all_that_a_pinned_package_needs_on_each_machine(machine):
+    """Whatever a package that is installed here needs there has a version in constraints.txt."""
     import importlib.metadata
 
-    constraints = {colab._key(k) for k in colab.read_pins(ROOT / "constraints.txt")}
-    loose = set()
-    for name in constraints & set(colab.installed()):
-        for line in importlib.metadata.requires(name) or []:
-            need = Requirement(line)
-            if (need.marker is None or need.marker.evaluate({"extra": ""})) and colab._key(
-                need.name
-            ) not in constraints:
-                loose.add(f"{name} -> {need.name}")
-    # What a CUDA build of torch brings is its own choice; setuptools and pip belong to the
-    # environment.
-    assert {
-        x for x in loose if not re.search(r"-> (nvidia|cuda|triton|setuptools|pip)", x)
-    } == set()
+    needs = {
+        colab._key(d.name): d.requires or [] for d in importlib.metadata.distributions() if d.name
+    }
+    missing = loose(machine, locked(), needs)
+    # setuptools and pip belong to the environment.
+    assert {x for x in missing if not re.search(r"-> (setuptools|pip)$", x)} == set()
+
+
+def test_a_lock_for_one_machine_alone_is_not_enough():
+    unix = "ipykernel==6.0\nappnope==1.0.0 ; sys_platform == 'darwin'"
+    needs = {"ipykernel": ["appnope>=0.1; sys_platform == 'darwin'", "psutil>=5"]}
+    linux = next(m for m in MACHINES if m["sys_platform"] == "linux")
+    mac = next(m for m in MACHINES if m["sys_platform"] == "darwin")
+    assert loose(linux, locked(unix), needs) == {"ipykernel -> psutil"}
+    assert loose(mac, locked(unix.split("\n")[0]), needs) == {
+        "ipykernel -> psutil",
+        "ipykernel -> appnope",
+    }
+
+
+def test_the_lock_is_what_make_lock_writes():
+    assert "#    make lock\n" in CONSTRAINTS
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    command = makefile[makefile.index("lock: $(LINTERS)") :].split("\n\n")[0]
+    for word in ("--universal", "--python-version 3.11 ", "--no-emit-index-url", "make lock"):
+        assert word in command
+    assert "requirements.txt requirements-export.txt" in command
+    assert "uv==" in (ROOT / "requirements-lint.txt").read_text(encoding="utf-8")
+    exported = colab.read_pins(ROOT / "requirements-export.txt").items()
+    assert exported <= colab.read_pins(ROOT / "constraints.txt").items()
 
 
 def refusing(python, pins, needs):
@@ -98,8 +167,8 @@ def test_every_pin_accepts_each_python_that_the_course_promises():
         colab._key(d.name): d.metadata["Requires-Python"] or ""
         for d in importlib.metadata.distributions()
     }
-    pins = colab.read_pins(ROOT / "constraints.txt")
-    pins |= colab.read_pins(ROOT / "requirements-unsloth.txt")
+    pins = {r.name for r in locked() if r.marker is None}
+    pins |= set(colab.read_pins(ROOT / "requirements-unsloth.txt"))
     for python in ("3.11.0", "3.11.2", "3.12.0", "3.13.0", "3.14.0"):
         assert SpecifierSet(PROJECT["requires-python"]).contains(python)
         assert refusing(python, pins, needs) == [], python

@@ -63,9 +63,10 @@ def test_links_go_to_pages_or_to_github(tmp_path):
         "[a](../utils/colab.py) [b](05_lora.ipynb) [c](../docs/claims.md) [d](https://x.org) "
         "[e](../exercises) [f](gone.md)"
     )
+    at, github = badges.revision(), f"https://github.com/{REPO}"
     assert stage.point(text, folder, REPO) == (
-        f"[a](https://github.com/{REPO}/blob/main/utils/colab.py) [b](05_lora.ipynb) "
-        f"[c](../claims.md) [d](https://x.org) [e](https://github.com/{REPO}/tree/main/exercises) "
+        f"[a]({github}/blob/{at}/utils/colab.py) [b](05_lora.ipynb) "
+        f"[c](../claims.md) [d](https://x.org) [e]({github}/tree/{at}/exercises) "
         "[f](gone.md)"
     )
 
@@ -88,7 +89,8 @@ def test_a_staged_lesson_has_folds_alt_texts_and_no_outside_pictures(tmp_path):
 @pytest.mark.parametrize(
     "source, says",
     [
-        ("# @title Draw the losses\nplot()", "Draw the losses"),
+        ("# @title Draw the losses\nplot()", "Figure: losses"),
+        ("# @title Three searches\nplot()", "Three searches"),
         ('figures.axes(title="Loss on the answers")', "Figure: Loss on the answers"),
         ('figures.axes(title=f"Loss of {name}")', "Figure of the section “Training”"),
         ("plot()", "Figure of the section “Training”"),
@@ -96,6 +98,20 @@ def test_a_staged_lesson_has_folds_alt_texts_and_no_outside_pictures(tmp_path):
 )
 def test_a_figure_has_words(source, says):
     assert stage.figure_text(code(source), "Training") == says
+
+
+def test_a_fine_figure_is_shown_in_its_size():
+    """Figures have twice the pixels that they are shown with, on the site as in JupyterLab."""
+    cell = code("plot()")
+    cell.outputs = [nbformat.v4.new_output("display_data", data={"image/png": "iVBOR"})]
+    assert stage.shown_width(cell) == {}
+    cell.outputs[0].metadata = {"image/png": {"width": 427, "height": 144}}
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 98 · A"), cell])
+    stored = pages.normalise(notebook).cells[1]
+    assert stored.outputs[0].metadata == {
+        "image/png": {"alt": "Figure of the section “98 · A”", "width": 427, "height": 144}
+    }
+    assert stage.shown_width(stored) == {"width": "427px"}
 
 
 def test_a_table_gets_a_head_with_scopes():

@@ -184,6 +184,8 @@ def test_the_wobble_of_a_stored_run_is_added_and_nothing_else_changes(monkeypatc
         return lambda noise: {**row, "test_score": moved.get(noise, 0.9)}
 
     monkeypatch.setattr(wobble, "runs_of", runs_of)
+    wanted = [{"options": "{}", "chosen": True, "seed": 0}]
+    monkeypatch.setattr(wobble, "LIVE", {"instruction-forms": wanted})
     wobble.measure("instruction-forms")
     there = results.load("instruction-forms")
     assert there["provenance"] == {"processor": "another"} and there["settings"] == {"steps": 3}

@@ -24,6 +24,10 @@ def arms(name):
     return made
 
 
+# Arms whose best learning rate is the lowest one after the grid has grown to its end, with the reason.
+AT_AN_EDGE = {("dpo-flawed", "sft"): "imitating bad answers only harms, so no training is best"}
+
+
 @pytest.mark.parametrize("name", PLANNED)
 def test_the_winner_has_the_best_mean_and_lies_inside_its_grid(name):
     seeds = STORED[name]["settings"]["seeds"]
@@ -43,7 +47,7 @@ def test_the_winner_has_the_best_mean_and_lies_inside_its_grid(name):
                 most = (sum(r["validation_score"] for r in some) + missing) / len(seeds)
                 assert shares and most < best[0] + 1e-9, (name, arm, lr)
         steady = all(r.get("eligible", True) for r in by_rate[chosen])
-        if len(by_rate) > 1 and steady:
+        if len(by_rate) > 1 and steady and (name, arm[1]) not in AT_AN_EDGE:
             assert min(by_rate) < chosen < max(by_rate), (name, arm)
 
 
@@ -60,7 +64,7 @@ def test_what_a_lesson_runs_again_carries_its_wobble(name):
 
 
 # Lessons whose sweeps are still those from before wobble was measured. This set only shrinks.
-TO_BE_SWEPT = {"01", "02", "03", "07", "08", "12", "14", "15"}
+TO_BE_SWEPT = {"01", "07", "08"}
 
 
 def test_every_stored_run_that_a_lesson_compares_with_has_a_wobble():

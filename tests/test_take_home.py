@@ -26,8 +26,8 @@ SETTINGS = re.compile(r"^MODEL, FILE = (.*)$", re.MULTILINE)
 EXPENSIVE = {}
 # Known shortfalls, which only shrink: cells of more than 15 lines, and lessons whose settings line is
 # in another form, so that they are not run alone here.
-LONGER = {"06": 17, "07": 16, "08": 17, "09": 17, "14": 16, "19": 16}
-OTHER_FORM = {"02", "13", "15", "18", "19"}
+LONGER = {}
+OTHER_FORM = set()
 
 
 def cell_of(path):

@@ -258,6 +258,9 @@ def test_table_is_text_and_html():
         repr(table).splitlines() == ["name  value", "a<b   0.500", "c     1,200"]
         and "a&lt;b" in table._repr_html_()
     )
+    html = table._repr_html_()
+    assert html.startswith('<table><thead><tr><th scope="col"') and html.count("<tbody>") == 1
+    assert html.count("scope=") == 2  # a screen reader says the column's name with each cell
     with pytest.raises(ValueError, match="needs 2 values"):
         Table(["a", "b"], [(1,)])
 

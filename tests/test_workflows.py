@@ -148,3 +148,8 @@ def test_a_wrong_file_is_a_fault(schema, text, tmp_path):
     (tmp_path / "bad.yml").write_text(text)
     command = [LINTERS.parent / "check-jsonschema", "--builtin-schema", schema]
     assert subprocess.run([*command, tmp_path / "bad.yml"], check=False).returncode
+
+
+def test_the_pinned_revision_is_this_versions_tag():
+    """A notebook's badge and its set-up cell fetch what the notebook was made with."""
+    assert badges.revision() == f"v{badges.course_version()}"

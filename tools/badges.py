@@ -20,7 +20,7 @@ import yaml
 
 from tools.pages import essence, normalise
 from utils import ROOT
-from utils.colab import SETUP_CELL
+from utils.colab import SETUP_CELL, course_version
 
 NOTEBOOKS = ROOT / "notebooks"
 COURSE = ROOT / "docs" / "course.yml"
@@ -124,8 +124,8 @@ def row(filename, repo, at=None):
 
 
 def setup_cell(repo, at=None):
-    """A lesson's set-up cell; it clones `at` where it says {revision}."""
-    return SETUP_CELL.format(repository=repo, revision=at or revision())
+    """A lesson's set-up cell: it clones the revision `at`, and names the course's version."""
+    return SETUP_CELL.format(repository=repo, revision=at or revision(), version=course_version())
 
 
 def site_address(repo):

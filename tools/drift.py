@@ -32,7 +32,7 @@ BOUNDS = {
 # These compare what is installed with the pins; away from them they say nothing about the course.
 ABOUT_PINS = (
     "tests/test_setup_files.py::test_what_is_installed_is_what_is_pinned",
-    "tests/test_setup_files.py::test_constraints_are_closed_over_what_the_pins_need",
+    "tests/test_setup_files.py::test_the_lock_holds_all_that_a_pinned_package_needs_on_each_machine",
     "tests/test_setup_files.py::test_unsloth_accepts_the_pins",
 )
 

@@ -193,18 +193,14 @@ def make_checkpoint(dry):
 
 
 def mistral_tokenizer():
-    """Mistral-7B v0.3's own tokenizer from the package mistral_common, or pocket's if that is not installed."""
-    import importlib.util
+    """Mistral-7B v0.3's own tokenizer, or pocket's, which is said, where its file is not to be had."""
+    from tools import mistral_tokenizer
 
-    spec = importlib.util.find_spec("mistral_common")
-    if spec is None:
+    try:
+        return mistral_tokenizer.load()
+    except FileNotFoundError as error:
+        print(f"{error}\nThe pocket bases' tokenizer takes its place.", file=sys.stderr)
         return bases.load_tokenizer("pocket-s")
-    from transformers import LlamaTokenizer
-
-    file = pathlib.Path(spec.origin).parent / "data" / "mistral_instruct_tokenizer_240323.model.v3"
-    tokenizer = LlamaTokenizer(vocab_file=str(file))
-    tokenizer.pad_token = tokenizer.unk_token
-    return tokenizer
 
 
 def load(stack, folder, dtype, length):

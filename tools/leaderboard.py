@@ -27,6 +27,7 @@ import torch
 from tqdm import tqdm
 
 from tools import sweeps
+from tools.sweep_plans import lesson_17
 from tools.sweep_plans.lesson_08 import sentence
 from tools.sweep_plans.lesson_09 import cloze
 from utils import adapters, bases, evaluation, memory, methods, results, tasks, training
@@ -51,6 +52,8 @@ ARMS = {  # name: (method, options, five rates, a grid that grows where the best
     "prompt": ("prompt", {"tokens": 10, "init": "SAMPLE_VOCAB"}, LARGE),
     "p_tuning": ("p_tuning", {"tokens": 10}, SMALL),
 }
+# Lesson 17's variants of LoRA. They are raced in tools/sweep_plans/lesson_17.py; to race them here as well: ARMS.update(VARIANTS).
+VARIANTS = {f.__name__: (f.__name__, {}, SMALL[1:4]) for f in lesson_17.RACED}
 LABELS, NOISE = "random labels", "random adapter"
 SEARCH_SEEDS = SEEDS[:3]
 # What lesson 11 runs again: {(task, arm): rows}, with the first seed.
@@ -140,7 +143,8 @@ def run(base, task, method, options, count, lr, seed, shuffled, steps, batch_siz
     history = training.train(
         model, tokenizer, rows, steps=steps, lr=lr, seed=seed, batch_size=batch_size, progress=False
     )
-    seconds, validation = time.process_time() - began, held_out(task, "validation", base)
+    seconds = time.process_time() - began
+    score, loss = evaluation.score_and_loss(model, tokenizer, held_out(task, "validation", base))
     row = {
         "base": base,
         "task": task,
@@ -154,8 +158,8 @@ def run(base, task, method, options, count, lr, seed, shuffled, steps, batch_siz
         "steps": steps,
         "batch_size": batch_size,
         "final_loss": round(history.final_loss, 4),
-        "validation_score": evaluation.exact_match(model, tokenizer, validation),
-        "validation_loss": round(evaluation.answer_loss(model, tokenizer, validation), 5),
+        "validation_score": score,
+        "validation_loss": round(loss, 5),
         **scores(model, tokenizer, task, base),
         "trainable": training.count(model)[0],
         "stored_bytes": stored_bytes(model),
@@ -250,6 +254,7 @@ def race_on(base, task, ledger):
             moved = [get(arm, **first, noise=noise) for noise in sweeps.ALL_NOISES]
             for row in results.select(rows, arm=arm, chosen=True, **first):
                 row["wobble"] = sweeps.wobble(get(arm, **first), moved)
+                row["wobble_of"] = len(sweeps.ALL_NOISES)
     done_file(base, task).touch()
     return rows
 

@@ -23,6 +23,7 @@ import nbformat
 from tools import badges, lint
 from tools.pages import Problem, all_faults, normalise, output_text  # noqa: F401 (used by others)
 from utils import ROOT
+from utils.colab import threads, usable_cores  # noqa: F401 (used by tests)
 
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = ROOT / "build" / "src"
@@ -49,27 +50,6 @@ def find(number):
             f"Example: make run LESSON={next(iter(numbers), '05')}"
         )
     return found
-
-
-def usable_cores(quota=pathlib.Path("/sys/fs/cgroup/cpu.max")):
-    """Cores that this process may use: those it is bound to, or fewer by a container's quota."""
-    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
-    cores = len(allowed)
-    if quota.exists():
-        most, _, period = quota.read_text(encoding="utf-8").partition(" ")
-        if most.isdigit():
-            cores = min(cores, max(1, int(most) // int(period)))
-    return cores
-
-
-def threads(base=None):
-    """How many threads a lesson computes with, unless OMP_NUM_THREADS is set.
-
-    One for the pocket bases: a second saves a third of the time on an idle machine and costs ten
-    times as much on a busy one. A larger base gets the cores there are.
-    """
-    base = base or os.environ.get("PEFT_COURSE_BASE") or "pocket"
-    return 1 if base.startswith("pocket") else usable_cores()
 
 
 def environment(closed=True):

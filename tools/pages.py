@@ -20,6 +20,8 @@ FAULTS = {
     ),
 }
 FOLDED = "hide-input"  # the tag of a cell whose code is not what the lesson teaches
+# nbval's marks, as a comment; kept as a tag, so that no reader wonders about them.
+MARK = re.compile(r"^\s*#+\s*(?:NBVAL_(IGNORE_OUTPUT|SKIP))[ \t]*\n?", re.MULTILINE)
 TITLE = re.compile(r"#\s?@title \S")  # its first line; Colab shows it in place of the code
 FOLDS = {"jupyter": {"source_hidden": True}, "cellView": "form"}  # JupyterLab's and Colab's marks
 # What JupyterLab writes when a reader opens, folds or scrolls a cell and saves. It says nothing
@@ -90,6 +92,15 @@ def all_faults(notebook):
     return found
 
 
+def tag_marks(cell):
+    """Turn a mark for nbval that stands in a code cell's text into the tag that says the same."""
+    for mark in MARK.findall(cell.source):
+        name = "nbval-" + mark.lower().replace("_", "-")
+        if name not in tags(cell):
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), name]
+    cell.source = MARK.sub("", cell.source)
+
+
 def cell_metadata(cell):
     """The only metadata a cell keeps: its tags, and for a folded code cell the marks that fold it.
 
@@ -102,15 +113,30 @@ def cell_metadata(cell):
     return nbformat.from_dict(kept)
 
 
+def figure_text(cell, heading):
+    """What a figure shows, in words: its cell's title, the figure's own title, or the section."""
+    if found := re.match(r"#\s?@title (.+)", cell.source):
+        return re.sub(r"^Draw (the |a )?", "Figure: ", found[1].strip())
+    if found := re.search(r"title\s*=\s*f?\"([^\"{}\\]+)\"", cell.source):
+        return f"Figure: {found[1]}"
+    return f"Figure of the section “{heading}”"
+
+
 def normalise(notebook):
     """One form for one run, in place: stable ids, no widget state, no time stamps, folds by tag.
 
-    Pictures lose their second text. The same run gives the same file.
+    Pictures get a text for those who cannot see them (nbconvert and the site use it) and keep the
+    size at which they are shown. The same run gives the same file.
     """
     notebook.metadata.pop("widgets", None)
     notebook.metadata.language_info = {"name": "python"}
-    seen = {}
+    seen, heading = {}, ""
     for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            found = re.findall(r"^#{1,6} (.+)$", cell.source, re.MULTILINE)
+            heading = found[-1].strip() if found else heading
+        else:
+            tag_marks(cell)
         cell.metadata = cell_metadata(cell)
         line = next((l.strip() for l in cell.source.splitlines() if l.strip()), "")
         name = hashlib.sha1(f"{cell.cell_type}:{line}".encode()).hexdigest()[:8]
@@ -118,7 +144,10 @@ def normalise(notebook):
         cell.id = name if seen[name] == 1 else f"{name}-{seen[name]}"
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
-                output.metadata = {}
+                size = output.get("metadata", {}).get("image/png", {})
+                size = {k: size[k] for k in ("width", "height") if k in size}
+                alt = figure_text(cell, heading)
+                output.metadata = nbformat.from_dict({"image/png": {"alt": alt, **size}})
     return notebook
 
 

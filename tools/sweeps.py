@@ -18,6 +18,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+import time
 
 import torch
 from tqdm import tqdm
@@ -47,11 +48,14 @@ def run(
     keep=None,
     form=None,
     tests=None,
+    more=None,
+    extra=(),
 ):
     """Train one arm once and score it; a flat dict.
 
     `keep(row)` leaves rows out of all splits, `form(row)` gives a row another prompt and answer; `tests`, {column: function of
-    a row}, adds scores on parts of the whole test split.
+    a row}, adds scores on parts of the whole test split; `more(model, history)` adds columns of its own. `extra` are
+    more training rows, or ready pairs (ids, labels).
     """
     model, tokenizer = bases.load(base, four_bit=options.get("four_bit", False))
     model = methods.apply(
@@ -65,16 +69,18 @@ def run(
     train, validation, test = (
         [r for r in rows if keep is None or keep(r)] for rows in splits.values()
     )
+    began = time.process_time()
     history = training.train(
         model,
         tokenizer,
-        train,
+        [*train, *extra],
         steps=steps,
         lr=lr,
         seed=seed,
         batch_size=batch_size,
         progress=False,
     )
+    cpu_seconds = time.process_time() - began
     validation_score, validation_loss = evaluation.score_and_loss(model, tokenizer, validation)
     test_score, test_loss = evaluation.score_and_loss(model, tokenizer, test)
     return {
@@ -99,6 +105,8 @@ def run(
         "final_loss": round(history.final_loss, 4),
         "trainable": training.count(model)[0],
         "seconds": round(history.seconds, 2),
+        "step_cpu_seconds": round(cpu_seconds / len(history.loss), 5),
+        **(more(model, history) if more else {}),
     }
 
 
@@ -233,7 +241,7 @@ class Ledger:
 
 def runner_of(plan):
     """The plan's own function that makes a run, or `run`, with what the plan says of rows and tests."""
-    given = {k: plan[k] for k in ("keep", "form", "tests") if k in plan}
+    given = {k: plan[k] for k in ("keep", "form", "tests", "more") if k in plan}
     return functools.partial(plan.get("run", run), **given)
 
 
@@ -245,9 +253,10 @@ def one(name, settings):
 
 def sweep(name):
     plan = SWEEPS[name]
-    ledger, rows = Ledger(name), []
-    seeds, rates = plan["seeds"], plan.get("rates", methods.RATES)
+    ledger, rows, choices = Ledger(name), [], {}
+    seeds = plan["seeds"]
     for task, method, options in tqdm(plan["arms"], desc=name):
+        rates = rates_of(plan, method, options)
         common = {
             "task": task,
             "method": method,
@@ -271,7 +280,14 @@ def sweep(name):
             for lr in rates:
                 for seed in seeds:
                     get(lr, seed)
+        # The rate that another arm chose, with all seeds: a race at one common learning rate.
+        shared = choices.get(plan["common"](task, options)) if "common" in plan else None
+        if shared:
+            rates = sorted({*rates, shared})
+            for seed in seeds:
+                get(shared, seed)
         chosen, wobbles = choose(get, rates, seeds, plan.get("noises", NOISES))
+        choices[task, method, json.dumps(options)] = chosen
         chosen_rows = [get(chosen, seed) for seed in seeds]
         live = (task, method, options) in plan.get("live", [])
         noises = ALL_NOISES if live else plan.get("noises", NOISES)
@@ -279,6 +295,8 @@ def sweep(name):
             moved = wobble(chosen_rows[0], [get(chosen, seeds[0], noise) for noise in noises])
         for row in sorted(mine, key=lambda r: (r["lr"], r["seed"])):
             row = {**row, "chosen": row["lr"] == chosen}
+            if "common" in plan:
+                row["common"] = row["lr"] == (shared or chosen)
             if row["lr"] in wobbles:
                 row["eligible"] = wobbles[row["lr"]] <= MAX_WOBBLE
             if noises and row["chosen"] and row["seed"] == seeds[0]:
@@ -286,6 +304,12 @@ def sweep(name):
             rows.append(row)
         store(name, plan, rows)
     print(f"{len(rows)} runs in data/results/{name}.json")
+
+
+def rates_of(plan, method, options):
+    """The rates on which the search of an arm begins: the plan's, or the course's grid; `rates` may be a function of the arm."""
+    rates = plan.get("rates", methods.RATES)
+    return rates(method, options) if callable(rates) else rates
 
 
 def store(name, plan, rows):
@@ -296,7 +320,12 @@ def store(name, plan, rows):
         {
             "seeds": plan["seeds"],
             "steps": plan["steps"],
-            "rates": plan.get("rates", methods.RATES),
+            "rates": {
+                f"{method} {json.dumps(options)}": rates_of(plan, method, options)
+                for _, method, options in plan["arms"]
+            }
+            if callable(plan.get("rates"))
+            else plan.get("rates", methods.RATES),
             "batch_size": plan.get("batch_size", 16),
             "threads": torch.get_num_threads(),
             "arms_done": len({(r["task"], r["method"], r["options"]) for r in rows}),

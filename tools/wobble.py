@@ -38,8 +38,6 @@ LIVE = {
             "chosen": True,
         },
     ],
-    "instruction-forms": [{"options": "{}", "chosen": True, "seed": 0}],
-    "which-parameters": [{"method": "full", "chosen": True, "seed": 0}],
 }
 
 

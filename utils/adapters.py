@@ -1,6 +1,6 @@
-"""Bottleneck adapters (Houlsby et al., arXiv 1902.00751), which peft does not have: insert, save, load.
+"""Bottleneck adapters of Houlsby (arXiv 1902.00751) and Pfeiffer (2005.00247), which peft does not have: insert, save, load.
 
-Lesson 04 builds the layer by hand and proves it equal to this one.
+Lesson 04 builds both by hand and its tests prove them equal to these.
 """
 
 import json
@@ -11,29 +11,61 @@ from torch import nn
 
 from . import modules, training
 
-PLACEMENTS = {
-    "houlsby": ("o_proj", "down_proj"),
-    "pfeiffer": ("down_proj",),
-}  # the last layer of attention, of the feed-forward
+PLACEMENTS = ("houlsby", "pfeiffer")
+ENDS = ("o_proj", "down_proj")  # the last layer of attention, of the feed-forward
 WEIGHTS, CONFIG = "adapter.safetensors", "adapter_config.json"
 
 
-class Adapter(nn.Module):
-    """The frozen linear layer's output h becomes h + W_u relu(W_d h + b_d) + b_u; the adapter computes in float32."""
+class Bottleneck(nn.Module):
+    """W_u relu(W_d h + b_d) + b_u, without the skip; it computes in float32."""
 
-    def __init__(self, linear, bottleneck, std=1e-2):
+    def __init__(self, width, bottleneck, std=1e-2, device=None):
         super().__init__()
-        self.linear = linear
-        self.down = nn.Linear(linear.out_features, bottleneck)
-        self.up = nn.Linear(bottleneck, linear.out_features)
+        self.down, self.up = nn.Linear(width, bottleneck), nn.Linear(bottleneck, width)
         for layer in (self.down, self.up):
             nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
             nn.init.zeros_(layer.bias)
-            layer.to(linear.weight.device)
+            layer.to(device)
+
+    def change(self, h):
+        return self.up(torch.relu(self.down(h.float()))).to(h.dtype)
+
+
+class Adapter(Bottleneck):
+    """Houlsby's: the frozen linear layer's output h becomes h + W_u relu(W_d h + b_d) + b_u."""
+
+    def __init__(self, linear, bottleneck, std=1e-2):
+        super().__init__(linear.out_features, bottleneck, std, linear.weight.device)
+        self.linear = linear
 
     def forward(self, x):
         h = self.linear(x)
-        return h + self.up(torch.relu(self.down(h.float()))).to(h.dtype)
+        return h + self.change(h)
+
+
+class SumAdapter(Bottleneck):
+    """Pfeiffer's: a block's output y, after its residual sum, becomes y + W_u relu(W_d norm(y) + b_d) + b_u.
+
+    `norm` is the next one that y meets. It belongs to the model, so the adapter only refers to it.
+    """
+
+    def __init__(self, norm, bottleneck, std=1e-2):
+        super().__init__(len(norm.weight), bottleneck, std, norm.weight.device)
+        self.next = (norm,)  # in a tuple, so that it is not registered here as well
+
+    def forward(self, y):
+        return y + self.change(self.next[0](y))
+
+
+def behind(block, _, y):
+    """Forward hook of a block: its output goes through its adapter."""
+    return block.adapter(y)
+
+
+def stages(model):
+    """[(block, the norm that reads what the block gives)]: the next block's first one, at the end the last norm."""
+    inner = model.get_decoder()
+    return list(zip(inner.layers, [*(b.input_layernorm for b in inner.layers[1:]), inner.norm]))
 
 
 def norms(model):
@@ -44,14 +76,20 @@ def norms(model):
 def insert(model, bottleneck=16, placement="houlsby", std=1e-2, train_norms=True):
     """Put adapters into a frozen model, in place, and let its norms train too; returns the model.
 
-    placement   "houlsby": after attention and after the feed-forward; "pfeiffer": after the feed-forward only
+    placement   "houlsby": after attention and after the feed-forward, each before its residual sum;
+                "pfeiffer": one a block, after the feed-forward's residual sum and the norm that follows it
     std         of the truncated normal initial weights; biases start at zero
     """
     if placement not in PLACEMENTS:
         raise ValueError(f"There is no placement {placement!r}; there are {', '.join(PLACEMENTS)}.")
     if bottleneck < 1:
         raise ValueError(f"The bottleneck must be 1 or more, not {bottleneck}.")
-    modules.replace(model, lambda linear: Adapter(linear, bottleneck, std), PLACEMENTS[placement])
+    if placement == "houlsby":
+        modules.replace(model, lambda linear: Adapter(linear, bottleneck, std), ENDS)
+    else:
+        for block, norm in stages(model):
+            block.adapter = SumAdapter(norm, bottleneck, std)
+            block.register_forward_hook(behind)
     for norm in norms(model).values() if train_norms else ():
         if (
             norm.weight.dtype != torch.float32

@@ -149,11 +149,13 @@ def preflight(s):
     """
     from transformers import AutoConfig
 
-    cuda, shape = torch.cuda.is_available(), "mistral-7b-v0.3"
+    cuda, shape, stored = torch.cuda.is_available(), "mistral-7b-v0.3", None
     if s.model or s.base != "mistral":
         where = source(s)
         with hushed(s):
             config = AutoConfig.from_pretrained(where.pop("model_name"), **where)
+        if not cuda and getattr(config, "quantization_config", None):
+            stored = "float16"  # what is saved in 4 bits was quantised from 16
         try:
             shape = memory.from_transformers(config, s.model or s.base)
         except ValueError as error:
@@ -167,6 +169,8 @@ def preflight(s):
         dtype=str(bases.dtype()).removeprefix("torch."),
         optimizer="adamw_8bit" if cuda else "adamw",
         checkpointing=s.checkpointing,
+        stored=stored,
+        unsloth=True,
     )
     if cuda:
         memory.refuse_if_too_small(planned, torch.cuda.mem_get_info()[0])

@@ -93,8 +93,8 @@ class Card(dict):
 
     def _repr_html_(self):
         row = (
-            '<tr style="background:none"><td valign="top">{}</td><td '
-            'style="text-align:left">{}</td></tr>'
+            '<tr style="background:none"><th scope="row" valign="top" style="font-weight:normal">{}'
+            '</th><td style="text-align:left">{}</td></tr>'
         )
         cells = {
             id: "".join(row.format(k, html.escape(v, False)) for k, v in rows.items())

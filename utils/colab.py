@@ -12,6 +12,7 @@ import logging
 import os
 import pathlib
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,22 +21,22 @@ import warnings
 from . import ROOT
 
 SETUP_CELL = """\
-# Set-up, the same in every lesson. In Colab and on Kaggle it fetches the course and its packages.
+# Set-up, the same in every lesson of the course's version {version}; it fetches that version.
 BASE = "pocket"  # @param ["pocket", "pocket-xs", "pocket-m", "smollm", "mistral"]
 import os, pathlib, subprocess, sys
 
-repository = os.environ.get("COURSE_REPOSITORY", "https://github.com/{repository}")
+source = os.environ.get("COURSE_REPOSITORY", "https://github.com/{repository}")
 here = pathlib.Path.cwd()
 root = next((p for p in (here, *here.parents) if (p / "utils/colab.py").exists()), here / "course")
-if not root.exists():
-    subprocess.run(["git", "clone", "--quiet", "--depth", "1", repository, str(root)])
+for at in (["--branch", "{revision}"], []):  # a fork may lack the release's tag
+    if not root.exists():
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1", *at, source, str(root)])
 if not (root / "utils/colab.py").exists():
     raise OSError("The course could not be fetched, or only half of it. Check that the Internet is "
                   f"on, delete {{root}} if it is there, and run this cell again.")
 sys.path.insert(0, str(root))
 from utils import colab
-
-colab.prepare(BASE)"""
+colab.prepare(BASE, "{version}")"""
 
 HELD = (
     "torch",
@@ -46,7 +47,7 @@ ACCEPTED = {
     "transformers": ">=4.56.2,<=5.17.0,!=4.57.0,!=4.57.4,!=4.57.5,!=5.0.0,!=5.1.0",
     "trl": "==1.12.0",
     "datasets": ">=4.7.0,<5.0.0,!=4.0.*,!=4.1.0,!=4.4.*,!=4.5.0",
-    "peft": ">=0.18.0",
+    "peft": ">=0.21.2,<0.22",  # 0.20 (Colab's) has fewer methods, and warns of newer adapters' keys
     "bitsandbytes": ">=0.45.5,!=0.46.0,!=0.48.0",
     "accelerate": ">=1.4.0",
     "huggingface_hub": ">=0.34.0,<2",
@@ -65,6 +66,9 @@ LESSON_TOOLS = (
     "pytest-xdist",
     "nbval",
 )
+_threads = (
+    None  # what `settle_threads` put into OMP_NUM_THREADS, so that another base may change it
+)
 _last = None  # what `prepare` put into PEFT_COURSE_BASE, so that a changed form is not taken for a set variable
 
 
@@ -73,9 +77,9 @@ def _key(name):
 
 
 def read_pins(path):
-    """{name: version} of the `name==version` lines of a requirements file."""
+    """{name: version} of the `name==version` lines of a requirements file; markers are left out."""
     return dict(
-        line.strip().split("==")
+        line.split(";")[0].strip().split("==")
         for line in path.read_text(encoding="utf-8").splitlines()
         if "==" in line and line[0] != "#"
     )
@@ -215,6 +219,7 @@ def choose(form):
 def quieten():
     """Keep harmless warnings and log lines out of a lesson; no progress bars at all if PEFT_COURSE_QUIET is 1."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads leave the cores to others
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if os.environ.get("PEFT_COURSE_QUIET") == "1":
         os.environ.update(
@@ -252,19 +257,105 @@ def seed(value=0):
 
 
 def figures_inline(dpi=96):
-    """Inline figures as small PNG files; set on the shell, so that matplotlib need not be imported here."""
+    """Inline figures as PNG files of `dpi` a page's inch, drawn twice as fine for zoomed and fine screens.
+
+    Set on the shell, so that matplotlib need not be imported here.
+    """
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is not None:
-        shell.config.InlineBackend.figure_formats = {"png"}
+        shell.config.InlineBackend.figure_formats = {"retina"}  # shown at half of their pixels
         shell.config.InlineBackend.print_figure_kwargs = {
             "bbox_inches": "tight",
-            "dpi": dpi,
+            "dpi": 2 * dpi,
             "metadata": {"Software": None},
         }
 
 
-def prepare(base="pocket"):
-    """What the set-up cell calls: install or look, choose the base, quieten, seed, and print what is used."""
+def usable_cores(quota=pathlib.Path("/sys/fs/cgroup/cpu.max")):
+    """Cores that this process may use: those it is bound to, or fewer by a container's quota."""
+    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+    cores = len(allowed)
+    if quota.exists():
+        most, _, period = quota.read_text(encoding="utf-8").partition(" ")
+        if most.isdigit():
+            cores = min(cores, max(1, int(most) // int(period)))
+    return cores
+
+
+def threads(base=None):
+    """How many threads a lesson computes with, unless OMP_NUM_THREADS is set.
+
+    One for the pocket bases: a second saves a third of the time on an idle machine and costs ten
+    times as much on a busy one. A larger base gets the cores there are.
+    """
+    base = base or os.environ.get("PEFT_COURSE_BASE") or "pocket"
+    return 1 if base.startswith("pocket") else usable_cores()
+
+
+def settle_threads(base):
+    """Compute with `threads(base)`, in whatever kernel this is, unless somebody has set a number.
+
+    `make lab` sets it for its kernels; Colab, Kaggle and a JupyterLab started by hand do not.
+    """
+    global _threads
+    given = os.environ.get("OMP_NUM_THREADS")
+    if given and given != _threads:
+        return
+    _threads = os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads(base))
+    import torch
+
+    torch.set_num_threads(int(_threads))
+
+
+def course_version(root=ROOT):
+    """The version in the course's pyproject.toml, such as "0.2.0"."""
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    return re.search(r'(?m)^version = "([^"]+)"', text)[1]
+
+
+def settle_folder():
+    """Work in the course's notebooks/, where paths in the lessons begin; said if that is a change.
+
+    A notebook that was opened alone (in Colab, on Kaggle) begins beside the clone, not in it.
+    """
+    here = pathlib.Path.cwd()
+    if ROOT in (here, *here.parents) or not (ROOT / "notebooks").is_dir():
+        return
+    os.chdir(ROOT / "notebooks")
+    print(f"working folder: {ROOT / 'notebooks'} (a file of yours in {here} needs its whole path)")
+
+
+def tell_where_it_stopped():
+    """After a cell that raised, one line for a reader of "Run All": what is below has not run.
+
+    Not where outputs are stored or compared.
+    """
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None or os.environ.get("PEFT_COURSE_QUIET") == "1":
+        return
+
+    def after_cell(result):
+        error = result.error_in_exec or result.error_before_exec
+        if error is not None and not isinstance(error, KeyboardInterrupt):
+            print(
+                f"This cell stopped with {type(error).__name__}. After “Run All” the cells below "
+                "it have not run. `git checkout notebooks` brings their stored outputs back."
+            )
+
+    if not any(f.__name__ == "after_cell" for f in shell.events.callbacks["post_run_cell"]):
+        shell.events.register("post_run_cell", after_cell)
+
+
+def prepare(base="pocket", version=None):
+    """What the set-up cell calls: install or look, choose the base, quieten, seed, and print what is used.
+
+    `version` is that of the course to which the notebook belongs.
+    """
+    if version and version != course_version():
+        print(
+            f"This notebook belongs to version {version} of the course; the code in {ROOT} is of "
+            f"version {course_version()}, so outputs may differ. Take both from one version."
+        )
     install(plan(installed(), needed()))
     quieten()
     name = choose(base)
@@ -274,8 +365,10 @@ def prepare(base="pocket"):
         os.environ.setdefault(
             "HF_HUB_DISABLE_PROGRESS_BARS", "1"
         )  # nothing is downloaded, loading takes no time
+    settle_threads(name)
     seed()
     figures_inline()
+    tell_where_it_stopped()
     device = bases.device()
     print(
         f"base {name} · {device.type.upper()} · {str(bases.dtype(device)).removeprefix('torch.')}"
@@ -285,6 +378,7 @@ def prepare(base="pocket"):
             "Stored sweeps, and the sentences about them, are pocket-s's unless they say otherwise. What a cell measures live is this base's, "
             "with steps, rows and rates of its own."
         )
+    settle_folder()
 
 
 def versions(
@@ -296,6 +390,18 @@ def versions(
         "python": sys.version.split()[0],
         **{name: there.get(name, "not installed") for name in names},
     }
+
+
+def beside_data():
+    """The folder from which `../data` is the course's data: notebooks/, or where nothing can be
+    written there a temporary folder beside a link to the data."""
+    home = ROOT / "notebooks"
+    if os.access(home, os.W_OK):
+        return home
+    there = pathlib.Path(tempfile.mkdtemp(prefix="peft-course-"))
+    (there / "data").symlink_to(ROOT / "data", target_is_directory=True)
+    (there / "notebooks").mkdir()
+    return there / "notebooks"
 
 
 def checkpoint_folder(name):

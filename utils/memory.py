@@ -472,7 +472,8 @@ class Plan:
         )
         return (
             f"<p>{self.title()}, {self.trainable:,} trainable</p>"
-            f"<table><tr><th></th><th>GB (1e9)</th><th>GiB (2**30)</th></tr>{body}</table>"
+            '<table><thead><tr><th scope="col"></th><th scope="col">GB (1e9)</th>'
+            f'<th scope="col">GiB (2**30)</th></tr></thead><tbody>{body}</tbody></table>'
         )
 
     def on(self, room, **change):
@@ -579,6 +580,8 @@ def plan(
     shards=1,
     zero=3,
     room=None,
+    stored=None,
+    unsloth=False,
 ):
     """The Plan of a run on one CUDA device, or of each of `shards` processes with a device each.
 
@@ -595,6 +598,11 @@ def plan(
     their card. kbit_casts: peft's prepare_model_for_kbit_training was called: what is not 4-bit,
     and with it every activation, is fp32. trainer: transformers' Trainer or a child of it makes the
     optimiser and keeps the state of embeddings in fp32.
+
+    stored: the 16-bit type that a 4-bit base was quantised from, if it was saved as 4-bit. Its
+    weights come back in that type, and in another arithmetic each is then cast: two copies of one
+    weight. unsloth: Unsloth runs it without its checkpointing, as on a CPU, and its rope tables are
+    there all the same. (Both were found at Mistral-7B's true size, tools/true_size.py.)
 
     zero: what is shared out over `shards` processes (ZeRO, arXiv 1910.02054): 0 nothing (DDP), 1
     the optimiser's state, 2 gradients too, 3 parameters too (FSDP). Each holds 1/shards of it; rows
@@ -651,8 +659,10 @@ def plan(
     # one weight at a time, with its absmax in fp32
     biggest = max(x.d_in * x.d_out for x in m.linears)
     buffers = CUBLAS_WORKSPACE + (biggest * width + biggest // 64 * 4 if quantisation else 0)
+    if quantisation and stored and _one_of(stored, WIDTH, "stored") != dtype:
+        buffers += biggest * WIDTH[stored]
     # Unsloth builds at most 32,768 positions.
-    rope = rope_tables * 2 * min(m.context, 32768) * m.head_size * width if fused else 0
+    rope = rope_tables * 2 * min(m.context, 32768) * m.head_size * width if fused or unsloth else 0
     if shards > 1 and zero == 0:
         buffers += gradients
     adapter = 0 if own else 4 * trained

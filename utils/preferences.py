@@ -7,6 +7,7 @@ answer be good?" is a sum of exact probabilities and needs no sampling.
 
 import contextlib
 import dataclasses
+import random
 
 import torch
 
@@ -101,6 +102,24 @@ def both(rows):
     answers looks like.
     """
     return [{**r, "answer": spaced(r[side])} for side in ("chosen", "rejected") for r in rows]
+
+
+def flawed(rows, seed=0):
+    """Pairs whose chosen answer is better and never good, two of each row of the kind "wrong".
+
+    The rejected answer is wrong and rude. The chosen one is right and rude in the first pair, wrong
+    and polite in the second. `seed` draws the rude endings and the order.
+    """
+    rude = sorted({r["rejected"].split(". ", 1)[1] for r in rows if r["kind"] == "rude"})
+    rng, made = random.Random(seed), []
+    for row in (r for r in rows if r["kind"] == "wrong"):
+        right, (wrong, polite) = row["chosen"].split(". ", 1)[0], row["rejected"].split(". ", 1)
+        ending = rng.choice(rude)
+        for chosen in (f"{right}. {ending}", f"{wrong}. {polite}"):
+            pair = {"chosen": chosen, "answer": spaced(chosen), "rejected": f"{wrong}. {ending}"}
+            made.append({**row, **pair})
+    rng.shuffle(made)
+    return made
 
 
 def save_start(model, path):

@@ -28,16 +28,19 @@ class Table:
         )
 
     def _repr_html_(self):
-        def row(cells, tag):
+        def row(cells, tag, scope=""):
             return (
                 "<tr>"
-                + "".join(f'<{tag} style="text-align:left">{html.escape(c)}</{tag}>' for c in cells)
+                + "".join(
+                    f'<{tag}{scope} style="text-align:left">{html.escape(c)}</{tag}>' for c in cells
+                )
                 + "</tr>"
             )
 
-        return (
-            "<table>"
-            + row(self.header, "th")
+        return (  # a screen reader tells the column's name by the head and its scope
+            "<table><thead>"
+            + row(self.header, "th", ' scope="col"')
+            + "</thead><tbody>"
             + "".join(row(r, "td") for r in self.rows)
-            + "</table>"
+            + "</tbody></table>"
         )

@@ -94,7 +94,8 @@ def train(
     """Train what requires a gradient on rows with `prompt` and `answer`; the loss is on the answer and EOS only.
 
     rows         dicts with `prompt` and `answer`, or ready pairs (ids, labels)
-    parameters   optimiser groups, if not simply everything that requires a gradient
+    parameters   optimiser groups, if not simply everything that requires a gradient; a method may bring its own as
+                 `model.optimizer_groups`, a function of the learning rate (LoRA+ does)
     evaluate     called as evaluate(model) every `evaluate_every` steps and at the end; its value goes to `scores`
     checkpoint   a folder: state is saved there every `checkpoint_every` steps, and a later call goes on from it
     collate      called as collate(pairs, pad_id, device); makes the batch
@@ -108,9 +109,8 @@ def train(
         )
     pairs = encode(model, tokenizer, rows)
     steps, batch_size, lr, warmup = bases.chosen().budget(steps, batch_size, lr, warmup)
-    optimizer = torch.optim.AdamW(
-        parameters or learnable, lr=lr, weight_decay=weight_decay, fused=True
-    )
+    groups = parameters or getattr(model, "optimizer_groups", lambda lr: learnable)(lr)
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
     peaks = [group["lr"] for group in optimizer.param_groups]
     history = History()
     if checkpoint is not None:

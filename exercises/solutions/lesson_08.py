@@ -53,6 +53,7 @@ MISTAKES = {
         ("swapped", lambda t, w, c: (c - t, t * w), "swapped: trained comes first"),
         ("keys and values", lambda t, w, c: (2 * t * w, c - t), "prefix tuning"),
         ("whole context", lambda t, w, c: (c * w, c - t), "whole context"),
+        ("bytes", lambda t, w, c: (4 * t * w, c - t), "bytes in 32 bits"),
         ("tokens", lambda t, w, c: (t, c - t), "not one number"),
         ("one vector", lambda t, w, c: (w, c - t), "one virtual token's vector"),
         ("all room", lambda t, w, c: (t * w, c), "take places"),

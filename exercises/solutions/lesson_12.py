@@ -1,8 +1,51 @@
 """Solutions and plausible mistakes of lesson 12's exercises."""
 
-import collections
 import hashlib
 import random
+
+
+def chatml(messages, add_generation_prompt):
+    text = ""
+    for message in messages:
+        text += f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n"
+    if add_generation_prompt:
+        text += "<|im_start|>assistant\n"
+    return text
+
+
+def joined(messages, add_generation_prompt):
+    parts = [f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>" for m in messages]
+    if add_generation_prompt:
+        parts.append("<|im_start|>assistant")
+    return "\n".join(parts) + "\n"
+
+
+def without_last(messages, add_generation_prompt):
+    parts = [f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>" for m in messages]
+    if add_generation_prompt:
+        parts.append("<|im_start|>assistant\n")
+    return "\n".join(parts)
+
+
+def no_line_end(messages, add_generation_prompt):
+    text = "".join(f"<|im_start|>{m['role']}{m['content']}<|im_end|>\n" for m in messages)
+    return text + "<|im_start|>assistant" * add_generation_prompt
+
+
+def with_other(change):
+    """The solution on changed messages."""
+    return lambda m, ask: chatml([{**x, **change(x)} for x in m], ask)
+
+
+def appends(messages, add_generation_prompt):
+    if add_generation_prompt:
+        messages.append({"role": "assistant", "content": ""})
+    return chatml(messages, False)
+
+
+def returns_in_loop(messages, add_generation_prompt):
+    for message in messages:
+        return chatml([message], add_generation_prompt)
 
 
 def make_labels(ids, prompt, length):
@@ -16,30 +59,6 @@ def in_place(ids, prompt, length):
 
 def mask_pads(ids, prompt, length):
     return [-100] * prompt + [i if i != ids[-1] else -100 for i in ids[prompt:]]
-
-
-def document_lengths(position_ids):
-    starts = [i for i, p in enumerate(position_ids) if p == 0] + [len(position_ids)]
-    return [b - a for a, b in zip(starts, starts[1:])]
-
-
-def counted(position_ids):
-    lengths = []
-    for p in position_ids:
-        if p == 0:
-            lengths.append(0)
-        lengths[-1] += 1
-    return lengths
-
-
-def falling(p):
-    cuts = [0] + [i for i in range(1, len(p)) if p[i] < p[i - 1]] + [len(p)]
-    return [b - a for a, b in zip(cuts, cuts[1:])]
-
-
-def no_last(p):
-    starts = [i for i, x in enumerate(p) if x == 0]
-    return [b - a for a, b in zip(starts, starts[1:])]
 
 
 def split(draw, keep=lambda rows: rows):
@@ -104,12 +123,51 @@ def one_row_each(rows):
 
 
 SOLUTIONS = {
+    "write_chatml": [chatml, joined],
     "make_labels": make_labels,
-    "document_lengths": [document_lengths, counted],
     "split_rows": [split(sampled), split(hashed), split(one_by_one)],
 }
 
 MISTAKES = {
+    "write_chatml": [
+        ("always open", lambda m, ask: chatml(m, True), "at the end of every text"),
+        ("never open", lambda m, ask: chatml(m, False), "opening of the answer is missing"),
+        ("wrong way", lambda m, ask: chatml(m, not ask), "wrong way round"),
+        ("closed opening", lambda m, ask: chatml(m, ask) + "<|im_end|>\n" * ask, "said there yet"),
+        (
+            "opening without a line end",
+            lambda m, ask: chatml(m, False) + "<|im_start|>assistant" * ask,
+            "behind `assistant` at the end",
+        ),
+        ("no line end behind the role", no_line_end, "new line behind the role is missing"),
+        (
+            "no line end behind the role but at the end",
+            lambda m, ask: no_line_end(m, ask) + "\n" * ask,
+            "new line behind the role is missing",
+        ),
+        (
+            "no line end behind im_end",
+            lambda m, ask: chatml(m, ask).replace("<|im_end|>\n", "<|im_end|>"),
+            "behind <|im_end|> is missing",
+        ),
+        ("joined", without_last, "has no new line behind it"),
+        ("strip at the end", lambda m, ask: chatml(m, ask).strip(), "has no new line behind it"),
+        ("not closed", lambda m, ask: chatml(m, ask).replace("<|im_end|>", ""), "not closed"),
+        ("eos", lambda m, ask: chatml(m, ask).replace("<|im_end|>", "</s>"), "with </s>"),
+        ("strip", with_other(lambda x: {"content": x["content"].strip()}), "white space"),
+        ("last alone", lambda m, ask: chatml(m[-1:], ask), "Only the last message"),
+        ("return in the loop", returns_in_loop, "Only the first message"),
+        (
+            "no system",
+            lambda m, ask: chatml([x for x in m if x["role"] != "system"], ask),
+            "system message is missing",
+        ),
+        ("BOS", lambda m, ask: "<s>" + chatml(m, ask), "BOS in front"),
+        ("all user", with_other(lambda x: {"role": "user"}), "same role"),
+        ("in place", appends, "changes `messages`"),
+        ("a list", lambda m, ask: [x["content"] for x in m], "Give one text"),
+        ("upper case", with_other(lambda x: {"role": x["role"].upper()}), "character by character"),
+    ],
     "make_labels": [
         ("pads by token", mask_pads, "EOS of the answer is masked"),
         (
@@ -160,30 +218,6 @@ MISTAKES = {
             lambda ids, prompt, length: [None] * prompt + ids[prompt:],
             "each one number",
         ),
-    ],
-    "document_lengths": [
-        ("no last", no_last, "last document is missing"),
-        ("one less", lambda p: [n - 1 for n in document_lengths(p)], "one too small"),
-        (
-            "single tokens",
-            lambda p: [n for n in document_lengths(p) if n > 1],
-            "single token are lost",
-        ),
-        ("falling", falling, "run together"),
-        ("empty first", lambda p: [0] + document_lengths(p), "empty document"),
-        (
-            "starts",
-            lambda p: [i for i, x in enumerate(p) if x == 0],
-            "places where documents begin.",
-        ),
-        ("whole", lambda p: [len(p)], "length of the sequence"),
-        ("longest", lambda p: [max(p) + 1], "longest document"),
-        ("Counter", lambda p: collections.Counter(p), "a list of lengths"),
-        ("counts", lambda p: [p.count(i) for i in range(max(p) + 1)], "how often each position"),
-        ("number", lambda p: p.count(0), "a list of lengths"),
-        ("sorted", lambda p: sorted(document_lengths(p)), "their order is not"),
-        ("constant", lambda p: [4, 2, 3], "whatever it is given"),
-        ("negative", lambda p: [-n for n in document_lengths(p)], "Each 0 opens a document"),
     ],
     "split_rows": [
         ("by rows", by_rows, "on both sides"),

@@ -62,6 +62,8 @@ MISTAKES = {
         ("outside", PUSH + "high | low", "Inside it there is always"),
         ("fixed", PUSH + "~((ratio > 1.2) & good | (ratio < 0.8) & ~good)", "Use `eps`"),
         ("half fixed", PUSH + "~(high & good | (ratio < 0.8) & ~good)", "eps = 0.05"),
+        ("advantage", PUSH + "good", "advantages alone"),
+        ("strictly smaller", PUSH + "high & ~good | low & good", "Inside the band both"),
         ("one", PUSH + "True", "whatever it is given"),
     ],
     "leave_one_out": [

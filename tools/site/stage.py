@@ -8,7 +8,7 @@ import nbformat
 import yaml
 
 from tools import badges
-from tools.pages import FOLDED, TITLE, tags
+from tools.pages import FOLDED, TITLE, figure_text, tags
 from utils import ROOT
 
 COURSE, GLOSSARY = ROOT / "docs" / "course.yml", ROOT / "docs" / "glossary.yml"
@@ -120,13 +120,12 @@ def heads(html):
     return re.sub(first, r"\1<thead>\2</thead>", html, flags=re.DOTALL)
 
 
-def figure_text(cell, heading):
-    """What a figure shows, in words: its cell's title, the figure's own title, or the section."""
-    if found := re.match(r"#\s?@title (.+)", cell.source):
-        return found[1].strip()
-    if found := re.search(r"title\s*=\s*f?\"([^\"{}\\]+)\"", cell.source):
-        return f"Figure: {found[1]}"
-    return f"Figure of the section “{heading}”"
+def shown_width(cell):
+    """{"width": "400px"} if the cell's first figure has more pixels than it is to be shown with."""
+    for output in cell.outputs:
+        if width := output.get("metadata", {}).get("image/png", {}).get("width"):
+            return {"width": f"{width}px"}
+    return {}
 
 
 def page(notebook, path, repo, terms):
@@ -144,7 +143,7 @@ def page(notebook, path, repo, terms):
             continue
         shown = cell.metadata.setdefault("mystnb", {})
         if any("image/png" in o.get("data", {}) for o in cell.outputs):
-            shown["image"] = {"alt": figure_text(cell, heading)}
+            shown["image"] = {"alt": figure_text(cell, heading), **shown_width(cell)}
         if "setup" in tags(cell):
             cell.metadata.tags = [*cell.metadata.tags, FOLDED]
             shown["code_prompt_show"] = "Set-up"

@@ -24,6 +24,11 @@ SWEEPS = {
             ),
         ],
     ),
+    "adapter-placement": dict(  # beside Houlsby's m = 16 with frozen norms above: 50,816 parameters, here 50,048
+        COMMON,
+        rates=(1e-3, 3e-3, 1e-2),
+        arms=arms({"bottleneck": 32, "placement": "pfeiffer", "train_norms": False}),
+    ),
     "adapter-init": dict(
         COMMON,
         rates=(3e-3, 1e-2),

@@ -33,7 +33,8 @@ def run_start(task, method, options, lr, seed, steps, base="pocket-s", count=Non
         progress=False,
     )
     loss = evaluation.answer_loss(model, tokenizer, validation)
-    preferences.save_start(model, ROOT / "build" / f"dpo-start-{lr:g}.safetensors")
+    if seed == 0 and not bases.noise_seed():
+        preferences.save_start(model, ROOT / "build" / f"dpo-start-{lr:g}.safetensors")
     return {
         "base": base,
         "task": task,
@@ -50,7 +51,7 @@ def run_start(task, method, options, lr, seed, steps, base="pocket-s", count=Non
     }
 
 
-def dpo(model, tokenizer, rows, steps, lr, seed, beta, batch_size):
+def dpo(model, tokenizer, rows, steps, lr, seed, beta, batch_size, loss_type=("sigmoid",)):
     """DPO by TRL with a new LoRA adapter; returns the trained model."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
@@ -60,7 +61,8 @@ def dpo(model, tokenizer, rows, steps, lr, seed, beta, batch_size):
         arguments = DPOConfig(
             **preferences.settings(
                 folder, steps, lr, beta, pairs=batch_size // 2, seed=seed, disable_tqdm=True
-            )
+            ),
+            loss_type=list(loss_type),
         )
         trainer = DPOTrainer(
             model,
@@ -74,14 +76,19 @@ def dpo(model, tokenizer, rows, steps, lr, seed, beta, batch_size):
 
 
 def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, batch_size=16):
-    """One arm: `method` is sft or dpo, options["start"] is base or sft."""
+    """One arm: `method` is sft or dpo, options["start"] is base or sft; options["pairs"] "flawed" has no good answer in it,
+    options["loss"] names TRL's loss types."""
     tokenizer = bases.load_tokenizer(base)
     train, validation, test = (tasks.load(task, split) for split in ("train", "validation", "test"))
+    if options.get("pairs") == "flawed":
+        train = preferences.flawed(train)
     model = preferences.start(base) if options["start"] == "sft" else bases.load(base)[0]
     asked = preferences.questions(test)[::2]
     pairs_before = preferences.pair_log_probabilities(model, tokenizer, test[:PAIRS])
     if method == "dpo":
-        model = dpo(model, tokenizer, train, steps, lr, seed, options["beta"], batch_size)
+        loss_type = options.get("loss", ["sigmoid"])
+        beta = options["beta"]
+        model = dpo(model, tokenizer, train, steps, lr, seed, beta, batch_size, loss_type)
     else:
         model = methods.apply("lora", model, rank=8, seed=seed)
         training.train(
@@ -141,7 +148,7 @@ def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, bat
 SEARCH = dict(seeds=(0, 1, 2), rates=(3e-4, 1e-3, 3e-3, 1e-2), run=run)
 SWEEPS = {
     "dpo-start": dict(
-        seeds=(0,),
+        seeds=(0, 1, 2),
         rates=(1e-3, 3e-3, 1e-2),
         steps=160,
         run=run_start,
@@ -150,10 +157,38 @@ SWEEPS = {
     "dpo": dict(
         SEARCH,
         steps=30,
+        live=[("preferences", "dpo", {"start": "sft", "beta": 0.1})],
         arms=[
             ("preferences", "dpo", {"start": "sft", "beta": 0.1}),
             ("preferences", "sft", {"start": "sft", "data": "chosen"}),
-            *(("preferences", "dpo", {"start": "sft", "beta": beta}) for beta in (1.0, 0.3, 0.03)),
+        ],
+    ),
+    # every learning rate with other betas, one seed: where the policy goes, and no comparison of methods
+    "dpo-beta": dict(
+        SEARCH,
+        seeds=(0,),
+        steps=30,
+        noises=(),
+        arms=[("preferences", "dpo", {"start": "sft", "beta": beta}) for beta in (1.0, 0.3, 0.03)],
+    ),
+    # chosen answers that are better and never good: what imitation cannot reach
+    "dpo-flawed": dict(
+        SEARCH,
+        steps=30,
+        arms=[
+            ("preferences", "dpo", {"start": "sft", "beta": 0.1, "pairs": "flawed"}),
+            ("preferences", "sft", {"start": "sft", "data": "chosen", "pairs": "flawed"}),
+        ],
+    ),
+    # one whole pass at the rate of `dpo`, without and with the SFT term
+    "dpo-long": dict(
+        SEARCH,
+        rates=(1e-3,),
+        steps=87,
+        noises=(),
+        arms=[
+            ("preferences", "dpo", {"start": "sft", "beta": 0.1, "loss": loss})
+            for loss in (["sigmoid"], ["sigmoid", "sft"])
         ],
     ),
     "dpo-alone": dict(
