@@ -45,7 +45,9 @@ THREADED = OMP_WAIT_POLICY=PASSIVE $(if $(COUNT),OMP_NUM_THREADS=$(COUNT) MKL_NU
 FOUND = $(firstword $(wildcard notebooks/$(or $(LESSON),00)_*.ipynb))
 OPENED = /lab/tree/$(or $(FOUND),notebooks)
 EXPORT := $(VENV)/.installed-export
-READY := python-as-named $(STAMP) $(EXPORT)
+TUNE := $(VENV)/.installed-tune
+EXTRAS := $(EXPORT) $(TUNE)
+READY := python-as-named $(STAMP) $(EXTRAS)
 ifeq ($(BASE),smollm)
 READY += $(VENV)/.installed-smollm
 endif
@@ -54,7 +56,7 @@ export PEFT_COURSE_BASE := $(BASE)
 endif
 
 .PHONY: help install lab test test-machine test-machines test-all run notebooks lint badges bases leaderboard
-.PHONY: links drift python-as-named export lock true-size
+.PHONY: links drift python-as-named export tune lock true-size
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -112,6 +114,12 @@ $(EXPORT): requirements-export.txt $(STAMP)
 		|| echo "llama.cpp's wheel could not be installed; lesson 18 says so and the rest runs." >&2
 	@touch $@
 
+# papermill, lm-eval and TensorBoard for lesson 16; without them the lesson says so and the rest runs.
+$(TUNE): requirements-tune.txt $(STAMP)
+	@$(PIP) -r requirements-tune.txt -c constraints.txt \
+		|| echo "papermill, lm-eval, tensorboard: not all installed; lesson 16 runs without them." >&2
+	@touch $@
+
 install: $(READY) ## make the virtual environment and install exact versions (the others do it by themselves)
 	@echo "Ready: make lab"
 
@@ -121,13 +129,13 @@ lab: $(READY) ## open JupyterLab on lesson 00, or LESSON=05 (BASE=smollm brings 
 	exec env $(THREADED) $(BIN)/python -m jupyterlab "$$@" $(FLAGS) \
 		--ServerApp.root_dir=. --LabApp.default_url="$(OPENED)"
 
-test: $(STAMP) $(EXPORT) ## everything that CI runs: tests and all notebooks against their stored outputs
+test: $(STAMP) $(EXTRAS) ## everything that CI runs: tests and all notebooks against their stored outputs
 	$(CLOSED) $(SUITE) -m "not slow"
 
-test-machine: $(STAMP) $(EXPORT) ## as on another machine: NUMERICS=compatible, noise1, noise2 …
+test-machine: $(STAMP) $(EXTRAS) ## as on another machine: NUMERICS=compatible, noise1, noise2 …
 	$(CLOSED) $($(NUMERICS)) $(SUITE) -m "not slow"
 
-test-machines: $(STAMP) $(EXPORT) ## the same on all of these in turn, and a line about each (an hour)
+test-machines: $(STAMP) $(EXTRAS) ## the same on all of these in turn, and a line about each (an hour)
 	@mkdir -p build/machines && rm -f build/machines/summary; status=0; \
 	for name in $(MACHINES); do \
 		log=build/machines/$$name.log; echo "$$name: running, writes $$log"; \
@@ -137,13 +145,13 @@ test-machines: $(STAMP) $(EXPORT) ## the same on all of these in turn, and a lin
 	done; \
 	cat build/machines/summary; exit $$status
 
-test-all: $(STAMP) $(EXPORT) $(VENV)/.installed-smollm ## and the slow ones, on SmolLM2 (20 minutes more)
+test-all: $(STAMP) $(EXTRAS) $(VENV)/.installed-smollm ## and the slow ones, on SmolLM2 (20 minutes more)
 	$(CLOSED) $(SUITE)
 
 run: $(READY) ## run one lesson without a browser, into build/runs/: make run LESSON=05
 	@env $(THREADED) $(BIN)/python -m tools.notebooks run "$(LESSON)" --to build/runs
 
-notebooks: $(STAMP) $(EXPORT) ## run all lessons again and store their outputs
+notebooks: $(STAMP) $(EXTRAS) ## run all lessons again and store their outputs
 	$(BIN)/python -m tools.notebooks execute --all
 
 lint: $(STAMP) $(LINTERS)/.installed ## check lessons, code, workflows and what GitHub reads
@@ -153,10 +161,13 @@ badges: $(STAMP) ## rewrite badges, set-up cells, README's tables: make badges R
 	@$(BIN)/python -m tools.badges $(if $(REPO),--repository "$(REPO)") \
 		$(if $(REVISION),--revision "$(REVISION)")
 
+tune: $(READY) ## lesson 16 on your own: make tune MODEL=folder-or-id FILE=rows.csv (and STEPS, RANK …)
+	@env $(THREADED) $(BIN)/python -m tools.tune --make
+
 lock: $(LINTERS)/.installed ## write constraints.txt anew, for Python 3.11 to 3.13, Linux, macOS, Windows
 	@$(LINTERS)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
 		--no-emit-index-url --no-emit-package setuptools --custom-compile-command "make lock" \
-		requirements.txt requirements-export.txt --output-file constraints.txt
+		requirements.txt requirements-export.txt requirements-tune.txt --output-file constraints.txt
 
 WHEELS := build/wheels
 TOKENIZER := $(shell sed -n 's/^PACKAGE = "\(.*\)"/\1/p' tools/mistral_tokenizer.py 2>/dev/null)

@@ -55,6 +55,7 @@ def as_pins(requirements):
         "requirements-unsloth.txt",
         "requirements-smollm.txt",
         "requirements-export.txt",
+        "requirements-tune.txt",
         "requirements-site.txt",
         "requirements-lint.txt",
         "constraints.txt",
@@ -266,6 +267,7 @@ def fresh(tmp_path):
         "requirements-unsloth.txt",
         "requirements-smollm.txt",
         "requirements-export.txt",
+        "requirements-tune.txt",
         "constraints.txt",
     ):
         shutil.copy(ROOT / name, tmp_path)
