@@ -2,7 +2,7 @@
 
 Read this file after you have solved the cases. `CAUSES` holds, for every cause that can be named,
 how one sees it in a run's chart (`holds`) and a sentence that sets it beside the run's own numbers
-(`seen`), true whether or not it is the cause. So a wrong name is answered with what that case shows.
+(`seen`), true whether or not it is the cause. So a wrong name is told what the case shows.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ CAUSES = {
             "labels",
             lambda c: c["trained_tokens"] == 0,
             "{trained_tokens} of the {row_tokens} tokens of a row are trained",
-            "Search the marker of the answer exactly as the prompt writes it, and count the labels.",
+            "Search the answer's marker exactly as the prompt writes it, and count the labels.",
         ),
         Cause(
             "optimiser made too early",
@@ -95,7 +95,7 @@ CAUSES = {
             "rows",
             lambda c: c["shared_rows"] > 0,
             "{shared_rows} of the {test_rows} test rows are among the training rows too",
-            "Split before anything else, by what the rows are about, and count what both sides share.",
+            "Split first of all, by what the rows are about, and count what both sides share.",
         ),
         Cause(
             "learning rate too high",
@@ -148,7 +148,6 @@ class Case:
     repaired: dict
     measure: str  # of the run's measures, the one that shows the symptom
     better: str = "higher"  # or "lower"
-    symptom: str = ""  # the line of docs/symptoms.yml where this case belongs
 
 
 CASES = [
@@ -159,7 +158,6 @@ CASES = [
         {"eos": False},
         {"eos": True},
         "stops",
-        symptom="never stops",
     ),
     Case(
         2,
@@ -168,7 +166,6 @@ CASES = [
         {"marker": "### Answer:"},
         {"marker": "### Response:"},
         "score",
-        symptom="loss 0",
     ),
     Case(
         3,
@@ -177,7 +174,6 @@ CASES = [
         {"optimiser_first": True},
         {"optimiser_first": False},
         "score",
-        symptom="the loss does not move",
     ),
     Case(
         4,
@@ -186,7 +182,6 @@ CASES = [
         {"load": "load_state_dict"},
         {"load": "peft"},
         "score",
-        symptom="answers as before",
     ),
     Case(
         5,
@@ -195,7 +190,6 @@ CASES = [
         {"merge": True, "merges": 2},
         {"merge": True, "merges": 1},
         "score",
-        symptom="worse after merging",
     ),
     Case(
         6,
@@ -204,7 +198,6 @@ CASES = [
         {"long_row": True, "memory_mib": 100},
         {"long_row": True, "memory_mib": 100, "max_tokens": 64},
         "steps_done",
-        symptom="out of memory at step 40",
     ),
     Case(
         7,
@@ -213,7 +206,6 @@ CASES = [
         {"dtype": "float16", "adapter_dtype": "float16", "steps": 20},
         {"dtype": "float16", "adapter_dtype": "float32", "steps": 20},
         "steps_done",
-        symptom="nan",
     ),
     Case(
         8,
@@ -222,7 +214,6 @@ CASES = [
         {"checkpointing": True, "trained_head": True, "inputs_need_gradients": False},
         {"checkpointing": True, "trained_head": True, "inputs_need_gradients": True},
         "adapter_gradient",
-        symptom="grad_norm 0",
     ),
     Case(
         9,
@@ -231,26 +222,23 @@ CASES = [
         {"serving_prompt": "Question: {}\nAnswer:"},
         {"serving_prompt": None},
         "score",
-        symptom="good here, bad when served",
     ),
     Case(
         10,
         "A perfect score on the test rows, and my colleague's new questions all go wrong.",
         "test rows in training",
-        {"task": "teams", "shared_rows": 20},
-        {"task": "teams", "shared_rows": 0},
+        {"task": "teams", "shared_rows": 24, "lr": 3e-3, "steps": 100},
+        {"task": "teams", "shared_rows": 0, "lr": 3e-3, "steps": 100},
         "gap",
         "lower",
-        symptom="too good to be true",
     ),
     Case(
         11,
         "The task is learned. Whatever else I ask it, it has forgotten.",
         "learning rate too high",
-        {"lr": 2e-2, "task": "sentiment"},
-        {"lr": 2e-3, "task": "sentiment"},
+        {"lr": 1e-2, "task": "sentiment", "steps": 60},
+        {"lr": 1e-3, "task": "sentiment", "steps": 60},
         "facts_kept",
-        symptom="it forgot what it knew",
     ),
     Case(
         12,
@@ -259,7 +247,6 @@ CASES = [
         {"other_base": True},
         {"other_base": False},
         "score",
-        symptom="good here, bad when served",
     ),
     Case(
         13,
@@ -268,6 +255,5 @@ CASES = [
         {"padding_side": "right"},
         {"padding_side": "left"},
         "score_batch",
-        symptom="wrong in batches only",
     ),
 ]

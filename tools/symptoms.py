@@ -88,7 +88,8 @@ def table(group, places, folder=""):
         for place in one["places"]:
             if found := places.find(place):
                 path, heading = found
-                links.append(f"[{path.name[:2]} · {heading}]({folder}{path.name}#{anchor(heading)})")
+                target = f"{folder}{path.name}#{anchor(heading)}"
+                links.append(f"[{path.name[:2]} · {heading}]({target})")
         if case := one.get("case"):
             links.append(f"case {case} below" if not folder else f"lesson 20, case {case}")
         if links:

@@ -11,7 +11,6 @@ exercises/clinic_runs.py. tools/clinic.py stored the broken ones in data/results
 """
 
 import difflib
-import math
 import time
 
 from . import results
@@ -49,6 +48,11 @@ def measured(record, name):
     return m["score"] - m["score_fresh"] if name == "gap" else m[name]
 
 
+def chart_of(record):
+    """A record's chart. A number that was stored as None is nan: the run's weights were."""
+    return {k: float("nan") if v is None else v for k, v in record["chart"].items()}
+
+
 def words(chart):
     """The chart with its yes and no in words, for the sentences of the causes."""
     same = chart["trained_prompt"] == chart["served_prompt"]
@@ -57,7 +61,6 @@ def words(chart):
         "checkpointing_word": "on" if chart["checkpointing"] else "off",
         "needs": "has" if chart["inputs_need_gradients"] else "has not got",
         "prompts_word": "the same" if same else "not the same",
-        "epsilon": chart["epsilon"],
         "healthy": results.load("clinic")["settings"]["healthy_score"],
     }
 
@@ -156,6 +159,9 @@ class Case:
 
     def look(self, what=None):
         """Print a piece of evidence; without a name, what there is."""
+        if what is ...:
+            print(f"Ask for evidence: {', '.join(LOOKS)}.")
+            return
         name = find(what, LOOKS)
         if name is None:
             if what is not None:
@@ -165,18 +171,20 @@ class Case:
             return
         self.looked.append(name)
         print(f"Case {self.number}, {name}:")
-        print(listing(LOOKS[name](self.record, self.record["chart"])))
+        print(listing(LOOKS[name](self.record, chart_of(self.record))))
 
     def judge(self, said):
         """(right or not, text) for a name, without running the repair."""
-        causes = _causes()
-        name = find(said, causes)
+        if said is ...:
+            return False, "Name the cause, in quotation marks. clinic.causes() lists them."
+        known = _causes()
+        name = find(said, known)
         if name is None:
-            told = "Say one of these, in quotation marks:" if said is None else (
-                f"{said!r} is not among the causes that can be named:")  # fmt: skip
-            return False, f"{told}\n{listing(causes)}"
-        cause = causes[name]
-        seen = cause.seen.format(**words(self.record["chart"]))
+            odd = f"{said!r} is not among the causes that can be named:"
+            told = "Say one of these, in quotation marks:" if said is None else odd
+            return False, f"{told}\n{listing(known)}"
+        cause = known[name]
+        seen = cause.seen.format(**words(chart_of(self.record)))
         if name == self.about.cause:
             return True, f"Yes: {name}. In this run {seen}.\nCure: {cause.cure}"
         if name not in self.wrong:
@@ -193,6 +201,15 @@ class Case:
             after = self.repair()
             self.show_repair(after)
             print(f"(repaired and run here: {time.process_time() - began:.1f} s)")
+
+    def again(self):
+        """Make the broken run here, and set the symptom beside the stored run's."""
+        from exercises import clinic_runs
+
+        made = clinic_runs.run(clinic_runs.Settings(**self.about.broken))
+        there, here = (measured(r, self.about.measure) for r in (self.record, made))
+        print(f"{MEASURES[self.about.measure]}: {there:.2f} stored, {here:.2f} here")
+        return made
 
     def repair(self):
         """The record of the same run without its fault, made now."""
@@ -248,7 +265,7 @@ def configuration(record):
         "dtype": s["dtype"] != "float32" and f"{s['dtype']} to save memory",
         "checkpointing": s["checkpointing"] and "by hand, use_reentrant=True",
         "also trained": s["trained_head"] and "the last norm",
-        "memory": math.isfinite(s["memory_mib"])
+        "memory": s["memory_mib"]  # None for as much as there is
         and f"{s['memory_mib']:g} MiB for what the backward pass needs",
         "handed over": "merged" if s["merge"] else "",
     }
@@ -256,19 +273,25 @@ def configuration(record):
 
 
 def number(value, digits=3):
-    """A log's number as text: "nan" for one that is none, nothing where the step broke off."""
-    return "" if value is None else f"{value:.{digits}f}"
+    """A log's number as text: "nan" was stored as None, and a step that broke off has none."""
+    return "nan" if value is None else value if value == "" else f"{value:.{digits}f}"
 
 
 def log_table(log, lines=6):
     """A few lines of the log, first and last among them."""
     at = sorted({round(i * (len(log) - 1) / (lines - 1)) for i in range(lines)})
     rows = [
-        (log[i]["step"], number(log[i].get("loss")), number(log[i].get("grad_norm")),
+        (log[i]["step"], number(log[i].get("loss", "")), number(log[i].get("grad_norm", "")),
          f"{log[i]['mib']:.0f}" if "loss" in log[i] else "out of memory")
         for i in at
     ]  # fmt: skip
     return Table(["step", "loss", "grad_norm", "MiB"], rows)
+
+
+def causes():
+    """Print every cause that can be named."""
+    print("What can be named:")
+    print(listing(_causes()))
 
 
 def open_case(number):
