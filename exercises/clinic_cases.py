@@ -219,7 +219,7 @@ CASES = [
         9,
         "In the notebook it answered well. In the application it does not.",
         "another template at answer time",
-        {"serving_prompt": "Question: {}\nAnswer:"},
+        {"serving_prompt": "### Instruction:\n{}\n\n### Response:\n"},
         {"serving_prompt": None},
         "score",
     ),

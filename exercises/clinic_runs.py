@@ -187,7 +187,9 @@ def fine_tune(s, model, tokenizer, optimizer, rows):
         log.append(line)
         try:
             with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda t: t):
-                logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+                logits = model(
+                    batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+                ).logits
                 summed = torch.nn.functional.cross_entropy(
                     logits[:, :-1].flatten(0, 1).float(), targets, reduction="sum"
                 )
@@ -209,6 +211,12 @@ def fine_tune(s, model, tokenizer, optimizer, rows):
 
 
 # ---- handing over and answering ----
+
+
+LONGER = tasks.ask(
+    "Answer in one word, and do not explain anything, please, for I am in a hurry this morning: "
+    "which currency is used in Oman, a country that is far away from here?"
+)  # stands in every batch of questions, so that the others are padded
 
 
 def other_base():
@@ -243,7 +251,7 @@ def replies(s, model, tokenizer, rows, together=True, longest=14):
     if s.serving_prompt:  # fault: not the words that were trained
         prompts = [s.serving_prompt.format(row["instruction"]) for row in rows]
     found, tokenizer.padding_side = [], s.padding_side  # fault: "right" puts padding before answers
-    for some in [prompts] if together else [[p] for p in prompts]:
+    for some in [[*prompts, LONGER]] if together else [[p] for p in prompts]:
         batch = tokenizer(some, return_tensors="pt", padding=True).to(model.device)
         batch.pop("token_type_ids", None)
         out = model.generate(**batch, max_new_tokens=longest, do_sample=False,
@@ -252,7 +260,7 @@ def replies(s, model, tokenizer, rows, together=True, longest=14):
             text = tokenizer.decode(ids, skip_special_tokens=True)
             found.append((text, tokenizer.eos_token_id in ids))
     tokenizer.padding_side = "right"
-    return found
+    return found[: len(rows)]
 
 
 def share_right(found, rows):
@@ -296,9 +304,10 @@ def learned(before, trained, served):
     return math.sqrt(size / old), dot / size if size else 0.0
 
 
-def run(s):
-    """Train, hand over, answer: {"log", "answers", "measures", "chart"}, all plain values."""
-    train, test, fresh = rows_of(s)
+@functools.lru_cache(maxsize=8)
+def train_once(s):
+    """(model, tokenizer, before, log, chart); runs that differ after training only share it."""
+    train, test, _ = rows_of(s)
     model, tokenizer, optimizer = build(s)
     before, made = layers(model), fingerprint(model)
     pairs = [encode(s, tokenizer, row) for row in train]
@@ -321,10 +330,8 @@ def run(s):
         "shared_rows": len({r["prompt"] for r in train} & {r["prompt"] for r in test}),
         "median_tokens": sorted(len(p[0]) for p in pairs)[len(pairs) // 2],
         "longest_tokens": max(len(p[0]) for p in pairs),
-        "kept_tokens": max(min(len(p[0]), s.max_tokens or 10**6) for p in pairs),
+        "kept_tokens": max(len(p[0]) for p in pairs if len(p[0]) <= (s.max_tokens or 10**6)),
         "trained_prompt": train[0]["prompt"],
-        "served_prompt": (s.serving_prompt or train[0]["prompt"]).format(train[0]["instruction"]),
-        "padding_side": s.padding_side,
         "base_trained": made,
     }
     entering = []
@@ -333,15 +340,31 @@ def run(s):
     )
     log = fine_tune(s, model, tokenizer, optimizer, train)
     watched.remove()
-    ended = all(math.isfinite(line.get("loss", math.nan)) for line in log)
-    model.eval()
-    trained = layers(model)
-    served, lost = hand_over(s, model)
     chart |= {
         "inputs_need_gradients": entering[0],
         "checkpointing": s.checkpointing,
         "gradient": log[0].get("grad_norm", 0.0),
         "tensors": len(adapter),
+    }
+    return model.eval(), tokenizer, before, log, chart
+
+
+AFTERWARDS = ("load", "merge", "merges", "other_base", "serving_prompt", "padding_side")
+
+
+def run(s):
+    """Train, hand over, answer: {"log", "answers", "measures", "chart"}, all plain values."""
+    train, test, fresh = rows_of(s)
+    healthy = {name: getattr(Settings, name) for name in AFTERWARDS}
+    model, tokenizer, before, log, chart = train_once(dataclasses.replace(s, **healthy))
+    ended = all(math.isfinite(line.get("loss", math.nan)) for line in log)
+    trained, made = layers(model), chart["base_trained"]
+    served, lost = hand_over(s, model)
+    chart = chart | {
+        "served_prompt": (s.serving_prompt or train[0]["prompt"]).format(
+            train[0].get("instruction", "")
+        ),
+        "padding_side": s.padding_side,
         "lost_tensors": lost,
         "base_answering": made if s.merge and not s.other_base else fingerprint(served),
     }
@@ -365,7 +388,12 @@ def run(s):
         else 0.0,
     }  # fmt: skip
     answers = [
-        {"question": r["instruction"], "answer": a, "ended": end, "wanted": r["answer"].strip()}
+        {
+            "question": r.get("instruction", r["prompt"]),
+            "answer": a,
+            "ended": end,
+            "wanted": r["answer"].strip(),
+        }
         for (a, end), r in itertools.islice(zip(together, test), 4)
     ]
     return {"log": log, "answers": answers, "measures": measures, "chart": chart}

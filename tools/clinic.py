@@ -12,7 +12,7 @@ import math
 import os
 
 from exercises import clinic_cases, clinic_runs
-from utils import results
+from utils import clinic, results
 
 HEALTHY = clinic_runs.Settings()
 
@@ -51,7 +51,10 @@ def record(case, runs):
         "repaired": runs.of(repaired)["measures"],
     }
     holding = [n for n, cause in clinic_cases.CAUSES.items() if cause.holds(made["chart"])]
-    print(f"case {case.number}: {case.cause}; the chart shows {', '.join(holding)}", flush=True)
+    was, now = (clinic.measured({"measures": m}, case.measure) for m in
+                (made["measures"], row["repaired"]))  # fmt: skip
+    print(f"case {case.number}: the chart shows {', '.join(holding)}")
+    print(f"    {case.measure} {was:.3f} broken, {now:.3f} repaired", flush=True)
     return finite(row)
 
 
@@ -64,14 +67,14 @@ def main():
     os.environ["PEFT_COURSE_QUIET"] = "1"
     os.environ["PEFT_COURSE_BASE"] = "pocket"
     runs, stored = Runs(), {}
-    if wanted:
+    if wanted and (results.DATA / "results" / "clinic.json").exists():
         stored = {row["case"]: dict(row) for row in results.load("clinic")["rows"]}
-    rows = [
-        stored[case.number]
-        if wanted and case.number not in wanted
-        else record(case, runs)
-        for case in clinic_cases.CASES
-    ]
+    rows = []
+    for case in clinic_cases.CASES:
+        if not wanted or case.number in wanted:
+            rows.append(record(case, runs))
+        elif case.number in stored:
+            rows.append(stored[case.number])
     settings = {"base": "pocket-s", "healthy_score": runs.of(HEALTHY)["measures"]["score"]}
     print(results.save("clinic", rows, settings))
 
