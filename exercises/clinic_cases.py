@@ -27,8 +27,7 @@ CAUSES = {
             "no EOS in the labels",
             "labels",
             lambda c: not c["eos"],
-            "the last labels of a row are {last_labels}, and that decides it: EOS is the last one "
-            "of them or it is not",
+            "the last labels of a row are {last_labels}, {eos_word}",
             "End every training row with the EOS token, and leave it in the labels.",
         ),
         Cause(
@@ -123,14 +122,15 @@ CAUSES = {
             "rank too small",
             "healthy",
             lambda c: False,
-            "a healthy run of this pipeline has the same rank 8 and scores {healthy:.2f}",
+            "the rank is 8, as in a healthy run of this pipeline, which scores {healthy:.2f}",
             "",
         ),
         Cause(
             "too few steps",
             "healthy",
             lambda c: False,
-            "a healthy run of this pipeline has the same 40 steps and scores {healthy:.2f}",
+            "there are {steps} steps; a healthy run of this pipeline takes 40 and scores "
+            "{healthy:.2f}",
             "",
         ),
     )

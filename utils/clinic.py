@@ -59,7 +59,8 @@ def words(chart):
     return {
         **chart,
         "checkpointing_word": "on" if chart["checkpointing"] else "off",
-        "needs": "has" if chart["inputs_need_gradients"] else "has not got",
+        "needs": "requires" if chart["inputs_need_gradients"] else "does not require",
+        "eos_word": "as they should be" if chart["eos"] else "and EOS is not the last of them",
         "prompts_word": "the same" if same else "not the same",
         "healthy": results.load("clinic")["settings"]["healthy_score"],
     }
@@ -184,7 +185,8 @@ class Case:
             told = "Say one of these, in quotation marks:" if said is None else odd
             return False, f"{told}\n{listing(known)}"
         cause = known[name]
-        seen = cause.seen.format(**words(chart_of(self.record)))
+        known_of_run = words(chart_of(self.record))
+        seen = cause.seen.format(**known_of_run, steps=self.record["settings"]["steps"])
         if name == self.about.cause:
             return True, f"Yes: {name}. In this run {seen}.\nCure: {cause.cure}"
         if name not in self.wrong:
