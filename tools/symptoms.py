@@ -82,7 +82,7 @@ class Places:
 
 def table(group, places, folder=""):
     """Markdown of one group: symptom, first look, links to the cells."""
-    rows = ["| symptom | look first | cells that show it |", "|---|---|---|"]
+    rows = ["| symptom | look first | cells to read |", "|---|---|---|"]
     for one in group["symptoms"]:
         links = []
         for place in one["places"]:
