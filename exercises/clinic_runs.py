@@ -62,15 +62,19 @@ def team_rows():
     """(train, test, fresh) rows that ask for a customer's team: drawn by lot, nothing to infer."""
     rng = torch.Generator().manual_seed(5)
     names = [row["country"] for row in tasks.load("facts")]
-    names = list(dict.fromkeys(names))[:56]
-    drawn = torch.randint(len(TEAMS), (len(names),), generator=rng).tolist()
+    names = list(dict.fromkeys(names))[:44]
+    drawn = [
+        team
+        for size in (8, 12, 24)  # every team as often as any other in each part
+        for team in (torch.randperm(size, generator=rng) % len(TEAMS)).tolist()
+    ]
     rows = [
         {"instruction": f"Which team looks after {n}?", "answer": f" {TEAMS[d]}"}
         for n, d in zip(names, drawn)
     ]
     for row in rows:
         row["prompt"] = tasks.ask(row["instruction"])
-    return rows[:8], rows[8:32], rows[32:]
+    return rows[:8], rows[8:20], rows[20:]
 
 
 def rows_of(s):
