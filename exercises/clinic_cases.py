@@ -225,7 +225,7 @@ CASES = [
     ),
     Case(
         10,
-        "Nearly all test rows are right, and most of my colleague's new questions go wrong.",
+        "All test rows are right, and most of my colleague's new questions go wrong.",
         "test rows in training",
         {"task": "teams", "shared_rows": 12, "lr": 1.5e-3, "batch_size": 4, "steps": 160},
         {"task": "teams", "shared_rows": 0, "lr": 1.5e-3, "batch_size": 4, "steps": 160},

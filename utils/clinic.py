@@ -236,8 +236,8 @@ class Case:
         print(f"Repaired: {change}")
         for name in dict.fromkeys((self.about.measure, "score")):
             was, now = measured(self.record, name), measured(after, name)
-            digits = 0 if name == "steps_done" else 1  # another machine may get one answer wrong
-            print(f"  {MEASURES[name]}: {was:.{digits}f} before, {now:.{digits}f} now")
+            digits = (0, 0) if name == "steps_done" else (2, 1)  # what was run here: less exact
+            print(f"  {MEASURES[name]}: {was:.{digits[0]}f} before, {now:.{digits[1]}f} now")
         if not self.better(after):
             print("  The repair did not help here as it did where the course was made.")
 
@@ -252,8 +252,9 @@ class Case:
         print("\n".join(f"{k:>14}: {v}" for k, v in configuration(self.record).items()))
         print(f"\n{log_table(self.record['log'])!r}\n")
         for answer in self.record["answers"]:
-            text = answer["answer"].strip() + ("" if answer["ended"] else " …")
-            print(f"  {answer['question']}  →  {text or 'no answer: the run had stopped'}")
+            text = answer["answer"].strip() or "no answer: the run had stopped"
+            cut = " …" if answer["answer"].strip() and not answer["ended"] else ""
+            print(f"  {answer['question']}  →  {text}{cut}")
 
 
 def configuration(record):
@@ -300,7 +301,7 @@ def causes():
 def open_case(number):
     """Print a case and return it; a number that is not there says which are."""
     cases = _cases()
-    if isinstance(number, bool) or number not in cases:
+    if type(number) is not int or number not in cases:
         print(f"There is no case {number!r}. There are {', '.join(map(str, cases))}.")
         return None
     record = next(r for r in results.load("clinic")["rows"] if r["case"] == number)
