@@ -7,7 +7,7 @@ import shutil
 import nbformat
 import yaml
 
-from tools import badges
+from tools import badges, symptoms
 from tools.pages import FOLDED, TITLE, figure_text, tags
 from utils import ROOT
 
@@ -88,11 +88,18 @@ def needs(there):
     return [(need, numbers) for need, numbers in found if numbers]
 
 
+def slug(anchor):
+    """A heading's place as the site names it, from JupyterLab's ("Break-it:-another" there)."""
+    return re.sub(r"[^\w-]", "", anchor.lower())
+
+
 def point(markdown, folder, repo):
     """The text with its links led to the site's pages, or to GitHub for files not on the site."""
 
     def one(match):
         target, _, anchor = match[2].partition("#")
+        if target.endswith(".ipynb") and anchor:
+            return f"]({target}#{slug(anchor)})"
         if target in README_LINKS:
             return f"]({README_LINKS[target]}{'#' + anchor if anchor else ''})"
         path = (folder / target).resolve()
@@ -177,13 +184,14 @@ def index(there, measured):
     text.append(
         "## And beside the lessons\n\n"
         "- [I want to …: needs and the lessons that answer them](needs.md)\n"
+        "- [What do you see? From a symptom to the cell that shows its cause](symptoms.md)\n"
         "- [The article's claims, judged one by one](claims.md)\n- [Glossary](glossary.md)\n"
     )
     for part, numbers in parts(there):
         pages = "\n".join(f"notebooks/{there[n][0].stem}" for n in numbers)
         text.append(f"```{{toctree}}\n:hidden:\n:caption: {part['title']}\n\n{pages}\n```\n")
     text.append(
-        "```{toctree}\n:hidden:\n:caption: Look things up\n\nneeds\nglossary\n"
+        "```{toctree}\n:hidden:\n:caption: Look things up\n\nneeds\nsymptoms\nglossary\n"
         "The article's claims <claims>\n```\n"
     )
     return "\n".join(text)
@@ -231,6 +239,7 @@ def stage(target, root=ROOT):
     for name, text in {
         "index.md": index(there, badges.timings()),
         "needs.md": needs_page(there),
+        "symptoms.md": point(symptoms.page(), root / "notebooks", repo),
         "glossary.md": glossary_page(glossary(), there),
         "claims.md": claims_page(claims, repo),
     }.items():
