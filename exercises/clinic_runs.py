@@ -182,9 +182,7 @@ def fine_tune(s, model, tokenizer, optimizer, rows):
     log = []
     model.train()
     for step, chosen in enumerate(training.batches(len(pairs), s.batch_size, s.steps, seed=0), 1):
-        batch = evaluation.collate(
-            [pairs[i] for i in chosen], tokenizer.pad_token_id, model.device
-        )
+        batch = evaluation.collate([pairs[i] for i in chosen], tokenizer.pad_token_id, model.device)
         targets = batch["labels"][:, 1:].flatten()
         kept = Kept(model, s.memory_mib)
         line = {"step": step, "longest": batch["input_ids"].shape[1]}
@@ -339,8 +337,10 @@ def train_once(s):
         "base_trained": made,
     }
     entering = []
-    watched = model.get_base_model().model.layers[0].register_forward_pre_hook(
-        lambda _, given: entering.append(given[0].requires_grad)
+    watched = (
+        model.get_base_model()
+        .model.layers[0]
+        .register_forward_pre_hook(lambda _, given: entering.append(given[0].requires_grad))
     )
     log = fine_tune(s, model, tokenizer, optimizer, train)
     watched.remove()

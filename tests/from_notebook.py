@@ -17,8 +17,9 @@ def name_of(node):
 
 
 def load(lesson, *names):
-    """The named classes, functions or constants of lesson "05", executed with the notebook's own top-level
-    imports; one or a tuple.
+    """The named classes, functions or constants of lesson "05"; one or a tuple.
+
+    They are executed with the notebook's own top-level imports.
     """
     (path,) = (ROOT / "notebooks").glob(f"{lesson}_*.ipynb")
     space, found = {}, {}

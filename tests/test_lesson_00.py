@@ -1,4 +1,4 @@
-"""Lesson 00: any question may be typed in, its table leads to lessons that exist, its questions fold."""
+"""Lesson 00: any question may be typed in, its table leads to lessons, its questions fold."""
 
 import re
 

@@ -9,7 +9,6 @@ import pytest
 from tests.from_notebook import load
 from utils import results
 
-
 NAMES = ("interval", "front", "ranks", "spearman", "student", "T975")
 
 

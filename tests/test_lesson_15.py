@@ -1,4 +1,4 @@
-"""Lesson 15's PPO and GRPO, taken out of the notebook, against plain sums and against TRL on what the notebook does not use."""
+"""Lesson 15's PPO and GRPO against plain sums and TRL, on what the notebook does not use."""
 
 import contextlib
 import copy
@@ -124,7 +124,7 @@ def test_whitening_leaves_mean_0_and_variance_1(lesson):
 
 @pytest.mark.parametrize("pads", [(0, 0, 0), (2, 0, 5)])
 def test_log_probabilities_belong_to_the_written_tokens(lesson, pads):
-    """Against a loop over the rows without padding. The logits of the same position would be wrong, and seen."""
+    """Against a loop over rows without padding; logits of the same position would be wrong."""
     model, begin, length, pad = tiny(), 6, 5, 3
     ids = torch.randint(4, 31, (3, begin + length))
     for row, n in enumerate(pads):
@@ -190,7 +190,7 @@ def test_the_program_pays_for_the_fact_the_courtesy_and_brevity(lesson):
 
 @pytest.mark.parametrize("beta, clip", [(0.0, 0.2), (0.05, 0.2), (0.05, 0.1)])
 def test_grpo_loss_is_trls(lesson, beta, clip, tmp_path, monkeypatch):
-    """On another base, other shapes, prices and clips than the notebook's; two passes, so that ratios differ from 1."""
+    """Another base, shapes, prices, clips than the notebook's; two passes, so ratios differ."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
@@ -231,13 +231,12 @@ def test_grpo_loss_is_trls(lesson, beta, clip, tmp_path, monkeypatch):
     optimizer = torch.optim.SGD(weights, lr=0.1)
     for _, theirs in seen:
         logp = lesson["logprobs"](ours, *where)
-        loss = lesson["grpo_loss"](logp, old, ref, batch["advantages"], mask, beta) if clip == 0.2 else (
-            lesson["masked_mean"](
-                lesson["clipped_loss"](logp, old, batch["advantages"][:, None], mask, clip)
-                + beta * torch.exp(logp - old) * lesson["k3"](logp, ref),
-                mask,
-            )
-        )  # fmt: skip
+        if clip == 0.2:
+            loss = lesson["grpo_loss"](logp, old, ref, batch["advantages"], mask, beta)
+        else:
+            gain = lesson["clipped_loss"](logp, old, batch["advantages"][:, None], mask, clip)
+            price = beta * torch.exp(logp - old) * lesson["k3"](logp, ref)
+            loss = lesson["masked_mean"](gain + price, mask)
         assert loss.item() == pytest.approx(theirs, abs=1e-5)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -246,7 +245,7 @@ def test_grpo_loss_is_trls(lesson, beta, clip, tmp_path, monkeypatch):
 
 
 def test_the_stored_start_is_what_the_plan_says():
-    """The adapter belongs to the base, its configuration names no path of a machine, and it answers as was stored."""
+    """The adapter belongs to the base, names no path of a machine, and answers as stored."""
     import json
 
     config = json.loads((rewards.START / "adapter_config.json").read_text(encoding="utf-8"))

@@ -1,5 +1,8 @@
-"""Lesson 17's variants, taken out of the notebook, against peft's on shapes and seeds that the notebook does not use; the leaderboard
-with one more method; the smoke run of peft's types; what the lesson's prose says of its stored sweeps."""
+"""Lesson 17's variants against peft's, on shapes and seeds that the notebook does not use.
+
+Also the leaderboard with one more method, the smoke run of peft's types, and what the lesson's
+prose says of its stored sweeps.
+"""
 
 import copy
 import itertools
@@ -163,11 +166,13 @@ def test_lora_fa_steps_as_the_library_does(notebook, monkeypatch):
 
 
 def test_the_race_trains_what_the_lesson_shows(notebook):
-    """The methods of the sweep are the variants by hand: the same trained numbers, the same groups, the same hook."""
+    """The methods of the sweep are the variants by hand: same numbers, groups and hook."""
     plus = methods.apply("lora_plus", small_mistral(8), rank=4)
     groups = plus.optimizer_groups(1e-3)
     assert [g["lr"] for g in groups] == [1e-3, 16e-3]
-    assert {id(p) for g in groups for p in g["params"]} == {id(p) for _, p in training.trainable(plus)}
+    assert {id(p) for g in groups for p in g["params"]} == {
+        id(p) for _, p in training.trainable(plus)
+    }
     fa = methods.apply("lora_fa", small_mistral(8), rank=4)
     assert all("lora_B" in n for n, _ in training.trainable(fa))
     layer = next(m for m in fa.modules() if hasattr(m, "lora_A"))
@@ -189,7 +194,7 @@ def test_a_wrong_variant_would_be_seen(notebook):
 
 
 def test_a_reader_can_race_one_more_method(monkeypatch):
-    """As CONTRIBUTING says: one function in METHODS, one line in ARMS; it is trained and scored as all others are."""
+    """As CONTRIBUTING says: one function in METHODS, one line in ARMS; scored as all others."""
 
     def norms_only(model):
         for name, p in model.named_parameters():

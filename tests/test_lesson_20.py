@@ -35,9 +35,7 @@ def case(number):
 def session(monkeypatch):
     """An empty clinic in which repairs cost nothing: the stored measures stand for them."""
     monkeypatch.setattr(clinic, "opened", {})
-    monkeypatch.setattr(
-        clinic.Case, "repair", lambda self: {"measures": self.record["repaired"]}
-    )
+    monkeypatch.setattr(clinic.Case, "repair", lambda self: {"measures": self.record["repaired"]})
 
 
 # ---- the runs ----

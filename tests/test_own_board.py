@@ -1,4 +1,4 @@
-"""The reader's own race (utils/own_board.py): what it holds back, what it says first, what it refuses."""
+"""The reader's own race (utils/own_board.py): what it holds back, says first, and refuses."""
 
 import pytest
 

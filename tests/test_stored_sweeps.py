@@ -24,7 +24,7 @@ def arms(name):
     return made
 
 
-# Arms whose best learning rate is the lowest one after the grid has grown to its end, with the reason.
+# Arms whose best learning rate is the lowest one of a grid grown to its end, with the reason.
 AT_AN_EDGE = {("dpo-flawed", "sft"): "imitating bad answers only harms, so no training is best"}
 
 

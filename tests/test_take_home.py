@@ -24,8 +24,8 @@ OURS = {"utils", "exercises", "tools", "tests"}
 SETTINGS = re.compile(r"^MODEL, FILE = (.*)$", re.MULTILINE)
 # Lessons whose take-home takes more than about 20 s on pocket, each with the reason: make test-all
 EXPENSIVE = {}
-# Known shortfalls, which only shrink: cells of more than 15 lines, and lessons whose settings line is
-# in another form, so that they are not run alone here.
+# Known shortfalls, which only shrink: cells of more than 15 lines, and lessons whose settings line
+# is in another form, so that they are not run alone here.
 LONGER = {"19": 16}
 OTHER_FORM = set()
 

@@ -1,9 +1,12 @@
-"""Every type of the installed peft: built, trained four steps, saved, loaded, merged; writes data/results/peft-types.json.
+"""Every type of the installed peft: built, trained four steps, saved, loaded, merged.
 
-    python -m tools.peft_types              # all types and LoRA's variants on pocket-xs, a minute or two
+Writes data/results/peft-types.json.
+
+    python -m tools.peft_types              # all types and LoRA's variants, a minute or two
     python -m tools.peft_types LORA VERA    # some; the stored rows of the others stay
 
-A type that this file does not know is tried with its defaults and described as new, so a later peft is not silently cut short.
+A type that this file does not know is tried with its defaults and described as new, so that a
+later peft is not silently cut short.
 What fails is a row as well, with the step at which it failed and the reason.
 """
 
@@ -188,7 +191,7 @@ def converted(model):
 
 
 def smoke(name, variant=""):
-    """One row: what a type trains and which of the steps went well; `failed` and `reason` where one did not."""
+    """One row: what a type trains, which steps went well; `failed` and `reason` if not."""
     from peft import PeftModel
 
     way, about, _ = KNOWN.get(name, ("new", "not described here", {}))
@@ -273,7 +276,7 @@ def smoke(name, variant=""):
 
 
 def moved(base, weights):
-    """Does a weight of the base hold other numbers than before the adapter came? Names that an adapter has moved are matched."""
+    """Does a weight of the base hold other numbers than before? Moved names are matched."""
     now = {n.replace(".base_layer", ""): p for n, p in base.named_parameters()}
     return any(
         n in now and now[n].shape == w.shape and not torch.equal(now[n].detach(), w)
@@ -305,9 +308,7 @@ def main():
         print(*(f"{v}" for v in rows[-1].values()), sep=" | ", flush=True)
     if given:
         again = {(r["type"], r["variant"]): r for r in rows}
-        rows = [
-            again.get((r["type"], r["variant"]), r) for r in results.load("peft-types")["rows"]
-        ]
+        rows = [again.get((r["type"], r["variant"]), r) for r in results.load("peft-types")["rows"]]
     results.save("peft-types", rows, {"base": BASE, "steps": STEPS, "rows": ROWS, "lr": LR})
 
 

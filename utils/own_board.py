@@ -100,7 +100,9 @@ def race(rows, most_seconds=120, **how):
     board = Board(list(rows), **how)
     estimated = board.seconds()
     sizes = ", ".join(f"{len(part)} {name}" for name, part in board.parts.items())
-    print(f"{len(board.runs())} runs of {board.steps} steps, about {estimated:.0f} s; rows: {sizes}")
+    print(
+        f"{len(board.runs())} runs of {board.steps} steps, about {estimated:.0f} s; rows: {sizes}"
+    )
     if estimated > most_seconds:
         print(
             f"That is over {most_seconds} s, so nothing was run. Give a larger most_seconds, or "

@@ -81,9 +81,7 @@ MISTAKES = {
         (
             "columns",
             lambda W0, A, B, m, scale: (
-                m[:, None]
-                * (W0 + scale * B @ A)
-                / (W0 + scale * B @ A).norm(dim=0, keepdim=True)
+                m[:, None] * (W0 + scale * B @ A) / (W0 + scale * B @ A).norm(dim=0, keepdim=True)
             ),
             "length of columns",
         ),

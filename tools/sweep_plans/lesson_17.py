@@ -75,7 +75,10 @@ def vera(model, rank=64):
     from peft import VeraConfig
 
     config = VeraConfig(
-        r=rank, target_modules=list(modules.ALL_LINEAR), task_type="CAUSAL_LM", save_projection=False
+        r=rank,
+        target_modules=list(modules.ALL_LINEAR),
+        task_type="CAUSAL_LM",
+        save_projection=False,
     )
     return methods.peft_model(model, config)
 
@@ -154,13 +157,14 @@ GRIDS = {  # three rates around what a pilot found; a grid grows where the best 
     "oft": {32: MIDDLE, 64: MIDDLE},
     "miss": {8: MIDDLE, 32: MIDDLE},
 }
-BLOCKS = {8: 32, 32: 64}  # OFT's block for a rank: about as many parameters as LoRA has, as far as blocks divide
+BLOCKS = {
+    8: 32,
+    32: 64,
+}  # OFT's block for a rank: about as many parameters as LoRA has, as far as blocks divide
 
 
 def arms(task, rank):
-    return [
-        (task, m, {"block": BLOCKS[rank]} if m == "oft" else {"rank": rank}) for m in GRIDS
-    ]
+    return [(task, m, {"block": BLOCKS[rank]} if m == "oft" else {"rank": rank}) for m in GRIDS]
 
 
 def start(method, options):
