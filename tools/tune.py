@@ -9,6 +9,7 @@ are not understood, a setting that the lesson does not have, a value of the wron
 
 import ast
 import importlib.util
+import logging
 import os
 import pathlib
 import re
@@ -122,6 +123,9 @@ def run(words, to=None):
         raise Refused("papermill is not installed: pip install -r requirements-tune.txt")
     import papermill
     from papermill.exceptions import PapermillExecutionError
+
+    # it does not see names that are set two in a line, and says they are unknown
+    logging.getLogger("papermill").setLevel(logging.ERROR)
 
     model = pathlib.Path(given.get("MODEL", "pocket")).name
     name = f"{model}-{pathlib.Path(given['FILE']).name.split('.')[0]}"
