@@ -51,7 +51,7 @@ def write_chatml(answer):
                 lambda m, ask: _chatml(m, False),
             ),
             (
-                "add_generation_prompt is the wrong way round.",
+                "`add_generation_prompt` is the wrong way round.",
                 lambda m, ask: _chatml(m, not ask),
             ),
             (

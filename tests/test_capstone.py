@@ -508,22 +508,6 @@ def test_a_full_disk_while_a_model_is_fetched_is_one_sentence():
             raise OSError(28, "No space left on device")
 
 
-def test_the_take_home_cell_runs_alone(tmp_path):
-    import nbformat
-
-    cells = nbformat.read(ROOT / "notebooks" / "13_mistral_unsloth.ipynb", 4).cells
-    (cell,) = [c for c in cells if "take-home" in c.metadata.get("tags", [])]
-    lines = [line for line in cell.source.splitlines() if line.strip()]
-    assert "utils" not in cell.source.replace("data/", "") and len(lines) <= 15
-    (tmp_path / "mine.py").write_text(f"root = {str(ROOT)!r}\n{cell.source}")
-    done = subprocess.run(
-        [sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=400
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "answer:" in done.stdout and "</s>" in done.stdout
-    assert [p.name for p in tmp_path.iterdir()] == ["mine.py"], "nothing is left in the folder"
-
-
 # --- what the lesson asks itself ----------------------------------------------------------------------------------------
 
 

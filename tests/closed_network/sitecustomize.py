@@ -8,6 +8,7 @@ beforehand that it is not there.
 
 import os
 import socket
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
@@ -24,9 +25,10 @@ for name in (
     "DO_NOT_TRACK",
 ):
     os.environ[name] = "1"
-os.environ["HF_HOME"] = os.path.abspath(
-    os.path.join(HERE, "..", "..", "build", "empty-hub-cache")
-)  # nor what was fetched earlier
+ROOT = os.path.abspath(os.path.join(HERE, "..", ".."))
+# Nor what was fetched earlier; a checkout that cannot be written to has its cache elsewhere.
+PLACE = os.path.join(ROOT, "build") if os.access(ROOT, os.W_OK) else tempfile.gettempdir()
+os.environ["HF_HOME"] = os.path.join(PLACE, "empty-hub-cache")
 os.environ["PYTHONPATH"] = os.pathsep.join(
     dict.fromkeys([HERE, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
 )
