@@ -113,7 +113,7 @@ def test_every_answer_and_its_eos_train_and_nothing_else(notebook):
     tokenizer = bases.load_tokenizer("pocket-s")
     _, labels = notebook["encode"](tokenizer, conversation(TALKS[3]))
     trained = tokenizer.decode([i for i in labels if i != IGNORE])
-    written = json.dumps(CALL["function"])
+    written = json.dumps(CALL["function"], ensure_ascii=False)
     eos = tokenizer.eos_token
     assert trained == f" {written} {written}{eos} It is 3.{eos}"
 
