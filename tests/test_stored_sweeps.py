@@ -1,7 +1,6 @@
 """Every stored sweep keeps the one rule of choice; what a lesson runs again has its wobble."""
 
 import json
-import re
 
 import pytest
 
@@ -63,12 +62,7 @@ def test_what_a_lesson_runs_again_carries_its_wobble(name):
             assert set(row["wobble"]) >= {"test_score", "facts_kept"} & set(row)
 
 
-# Lessons whose sweeps are still those from before wobble was measured. This set only shrinks.
-TO_BE_SWEPT = set()
-
-
 def test_every_stored_run_that_a_lesson_compares_with_has_a_wobble():
     for path in sorted((DATA.parent / "notebooks").glob("*.ipynb")):
         text = path.read_text(encoding="utf-8")
-        unmeasured = re.search(r"how much other machines differ was not measured", text)
-        assert not unmeasured or path.name[:2] in TO_BE_SWEPT, path.name
+        assert "how much other machines differ was not measured" not in text, path.name

@@ -24,21 +24,15 @@ OURS = {"utils", "exercises", "tools", "tests"}
 SETTINGS = re.compile(r"^MODEL, FILE = (.*)$", re.MULTILINE)
 # Lessons whose take-home takes more than about 20 s on pocket, each with the reason: make test-all
 EXPENSIVE = {}
-# Known shortfalls, which only shrink: cells of more than 15 lines, and lessons whose settings line
-# is in another form, so that they are not run alone here.
-LONGER = {"03": 16, "19": 16}
-OTHER_FORM = set()
 
 
 def cell_of(path):
-    """Source of the lesson's cell tagged take-home; skips the test if there is none yet."""
+    """Source of the lesson's cell tagged take-home."""
     found = [
         cell.source
         for cell in nbformat.read(path, 4).cells
         if "take-home" in cell.metadata.get("tags", []) and cell.cell_type == "code"
     ]
-    if not found:
-        pytest.skip(f"{path.stem} has no cell tagged take-home yet")
     assert len(found) == 1, f"{path.stem} has {len(found)} cells tagged take-home; one is wanted"
     return found[0]
 
@@ -60,15 +54,15 @@ def imported(source):
     return found
 
 
-def faults(source, limit=LINES, form=True):
+def faults(source):
     """What is wrong with a take-home cell, a sentence each."""
-    if (lines := code_lines(source)) > limit:
-        yield f"it has {lines} lines of code; {limit} are allowed"
+    if (lines := code_lines(source)) > LINES:
+        yield f"it has {lines} lines of code; {LINES} are allowed"
     if any(len(line) > 100 for line in source.splitlines()):
         yield "a line is longer than 100 characters"
     if ours := sorted(imported(source) & OURS):
         yield f"it imports {', '.join(ours)}, which nobody has outside this repository"
-    if form and len(SETTINGS.findall(source)) != 1:
+    if len(SETTINGS.findall(source)) != 1:
         yield 'it needs one line `MODEL, FILE = "../data/…", "../data/…"`'
 
 
@@ -133,16 +127,12 @@ def marked(path):
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_it_is_short_and_plain(path):
-    number = path.name[:2]
-    limit, form = LONGER.get(number, LINES), number not in OTHER_FORM
-    assert list(faults(cell_of(path), limit, form)) == []
+    assert list(faults(cell_of(path))) == []
 
 
 @pytest.mark.parametrize("path", [marked(path) for path in LESSONS])
 def test_it_runs_alone(path, tmp_path, record_property):
     source = cell_of(path)
-    if path.name[:2] in OTHER_FORM:
-        pytest.skip("its settings line is in another form; the lesson itself runs the cell")
     done, folder, seconds = run(replaced(source, *absolute(source)), tmp_path)
     record_property("seconds", round(seconds, 1))
     check(done, folder)

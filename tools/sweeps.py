@@ -84,15 +84,7 @@ def run(
     validation_score, validation_loss = evaluation.score_and_loss(model, tokenizer, validation)
     test_score, test_loss = evaluation.score_and_loss(model, tokenizer, test)
     return {
-        "base": base,
-        "task": task,
-        "method": method,
-        "options": json.dumps(options),
-        "lr": lr,
-        "seed": seed,
-        "steps": steps,
-        "count": count,
-        "batch_size": batch_size,
+        **sweep_plans.about(base, task, method, options, lr, seed, steps, count, batch_size),
         "validation_score": validation_score,
         "validation_loss": round(validation_loss, 5),
         "test_score": test_score,

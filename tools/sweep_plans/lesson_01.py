@@ -1,9 +1,9 @@
 """What is fine-tuning: 10 to 300 rows, learning rates, starting points, and prompts instead of tuning."""
 
-import json
 import random
 import re
 
+from tools.sweep_plans import about
 from utils import bases, evaluation, methods, tasks, training
 
 SEEDS = (0, 1, 2)
@@ -44,15 +44,7 @@ def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, bat
     validation = tasks.load(task, "validation")
     test_score, test_exact = answers_scored(task, model, tokenizer, tasks.load(task, "test"))
     return {
-        "base": base,
-        "task": task,
-        "method": method,
-        "options": json.dumps(options),
-        "lr": lr,
-        "seed": seed,
-        "steps": steps,
-        "count": count,
-        "batch_size": batch_size,
+        **about(base, task, method, options, lr, seed, steps, count, batch_size),
         "validation_score": answers_scored(task, model, tokenizer, validation)[0],
         "validation_loss": round(evaluation.answer_loss(model, tokenizer, validation), 5),
         "test_score": test_score,
@@ -156,15 +148,7 @@ def prompted(task, method, options, lr, seed, steps, base="pocket-s", count=None
         ask(r) + example(r) for r in subset(tasks.load(task, "train"), options["shots"], seed)
     )
     row = {
-        "base": base,
-        "task": task,
-        "method": method,
-        "options": json.dumps(options),
-        "lr": lr,
-        "seed": seed,
-        "steps": steps,
-        "count": count,
-        "batch_size": batch_size,
+        **about(base, task, method, options, lr, seed, steps, count, batch_size),
         "prompt_tokens": len(tokenizer(before)["input_ids"]),
         "validation_loss": 0.0,
     }

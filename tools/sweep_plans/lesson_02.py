@@ -1,8 +1,8 @@
 """What a model learns from: text, answers, comparisons. The functions are those of the notebook, taken out by its syntax tree."""
 
 import functools
-import json
 
+from tools.sweep_plans import about
 from utils import bases, evaluation, preferences, rewards, tasks, training
 
 LESSON = ("reward_loss", "scores", "two_answers", "scorer", "train_reward", "prefers_right")
@@ -16,20 +16,6 @@ def lesson():
     return dict(zip(LESSON, load("02", *LESSON)))
 
 
-def row(task, method, options, lr, seed, steps, base, count, batch_size):
-    return {
-        "base": base,
-        "task": task,
-        "method": method,
-        "options": json.dumps(options),
-        "lr": lr,
-        "seed": seed,
-        "steps": steps,
-        "count": count,
-        "batch_size": batch_size,
-    }
-
-
 def run_text(task, method, options, lr, seed, steps, base="pocket-s", count=None, batch_size=8):
     """Continued pre-training on the ship's log. No score: the loss on validation texts decides."""
     model, tokenizer = bases.load(base)
@@ -41,7 +27,7 @@ def run_text(task, method, options, lr, seed, steps, base="pocket-s", count=None
     }
     loss = evaluation.answer_loss(model, tokenizer, tasks.load(task, "validation"))
     return {
-        **row(task, method, options, lr, seed, steps, base, count, batch_size),
+        **about(base, task, method, options, lr, seed, steps, count, batch_size),
         "validation_score": 0.0,
         "validation_loss": round(loss, 5),
         **{
@@ -61,7 +47,7 @@ def run_pairs(task, method, options, lr, seed, steps, base="pocket-s", count=Non
     held_out = kind(tasks.load(task, "validation"))
     shares = preferences.manners(model, tokenizer, rewards.questions("test"))
     return {
-        **row(task, method, options, lr, seed, steps, base, count, batch_size),
+        **about(base, task, method, options, lr, seed, steps, count, batch_size),
         "validation_score": 0.0,
         "validation_loss": round(evaluation.answer_loss(model, tokenizer, held_out), 5),
         **{name: round(value, 4) for name, value in shares.items()},
@@ -81,7 +67,7 @@ def run_reward(task, method, options, lr, seed, steps, base="pocket-s", count=No
         for kind in ("rambling", "rude", "wrong")
     }
     return {
-        **row(task, method, options, lr, seed, steps, base, count, batch_size),
+        **about(base, task, method, options, lr, seed, steps, count, batch_size),
         **{f"{split}_score": sum(h) / len(h) for split, h in hits.items()},
         "validation_loss": round(pair_loss(model, tokenizer, rows["validation"]), 5),
         **by_kind,

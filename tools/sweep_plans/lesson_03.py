@@ -4,9 +4,9 @@ And what helps against forgetting: the same runs with old rows mixed in. Old row
 (`halves`); what is kept is counted on the facts about the other countries, which are never shown again.
 """
 
-import json
 import random
 
+from tools.sweep_plans import about
 from utils import adapters, bases, evaluation, methods, tasks, training
 
 
@@ -50,15 +50,7 @@ def run_replay(task, method, options, lr, seed, steps, base="pocket-s", count=No
         model, tokenizer, tasks.load(task, "validation")
     )
     return {
-        "base": base,
-        "task": task,
-        "method": method,
-        "options": json.dumps(options),
-        "lr": lr,
-        "seed": seed,
-        "steps": steps,
-        "count": count,
-        "batch_size": batch_size,
+        **about(base, task, method, options, lr, seed, steps, count, batch_size),
         "validation_score": validation_score,
         "validation_loss": round(validation_loss, 5),
         "test_score": evaluation.exact_match(model, tokenizer, tasks.load(task, "test")),

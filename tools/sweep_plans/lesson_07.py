@@ -1,7 +1,6 @@
 """Prefix tuning against full tuning and LoRA on data-to-text: as guide entries, in a form new to the base, with 50 rows."""
 
-import json
-
+from tools.sweep_plans import about
 from utils import bases, evaluation, methods, tasks, training
 
 
@@ -39,17 +38,7 @@ def run(
         batch_size=batch_size,
         progress=False,
     )
-    row = {
-        "base": base,
-        "task": task,
-        "method": method,
-        "options": json.dumps(options),
-        "lr": lr,
-        "seed": seed,
-        "steps": steps,
-        "count": count,
-        "batch_size": batch_size,
-    }
+    row = about(base, task, method, options, lr, seed, steps, count, batch_size)
     for split, rows in splits.items():
         row[f"{split}_score"], row[f"{split}_loss"] = evaluation.score_and_loss(
             model, tokenizer, rows

@@ -10,11 +10,11 @@ answer is scored in the form that it was trained in, its end included.
     {"split": "rows"}        validation rows drawn row by row; {"split": "countries"}: whole countries held out
 """
 
-import json
 import random
 
 import torch
 
+from tools.sweep_plans import about
 from tools.world.tasks import QUESTIONS
 from utils import bases, evaluation, instructions, methods, tasks, training
 
@@ -98,7 +98,7 @@ def run_form(task, method, options, lr, seed, steps, base="pocket-s", count=None
         collate=COLLATE[options.get("packing")],
     )
     return {
-        **settings(base, task, method, options, lr, seed, steps, count, batch_size),
+        **about(base, task, method, options, lr, seed, steps, count, batch_size),
         **scores(model, tokenizer, validation=validation, test=test),
         "facts_kept": evaluation.facts_kept(model, tokenizer),
         "final_loss": round(history.final_loss, 4),
@@ -115,20 +115,6 @@ def scores(model, tokenizer, **splits):
             ("score", evaluation.exact_match(model, tokenizer, rows)),
             ("loss", round(evaluation.answer_loss(model, tokenizer, rows), 5)),
         )
-    }
-
-
-def settings(base, task, method, options, lr, seed, steps, count, batch_size):
-    return {
-        "base": base,
-        "task": task,
-        "method": method,
-        "options": json.dumps(options),
-        "lr": lr,
-        "seed": seed,
-        "steps": steps,
-        "count": count,
-        "batch_size": batch_size,
     }
 
 
@@ -177,7 +163,7 @@ def run_split(task, method, options, lr, seed, steps, base="pocket-s", count=Non
         progress=False,
     )
     return {
-        **settings(base, task, method, options, lr, seed, steps, count, batch_size),
+        **about(base, task, method, options, lr, seed, steps, count, batch_size),
         **scores(model, tokenizer, validation=validation, test=test),
         "final_loss": round(history.final_loss, 4),
         "seconds": round(history.seconds, 2),

@@ -5,11 +5,11 @@ best rate into data/results. `dpo` goes
 on from it, with 16 answers a step in every arm. `dpo-alone` starts from the base and gets three times the steps.
 """
 
-import json
 import tempfile
 
 import torch
 
+from tools.sweep_plans import about
 from utils import ROOT, bases, evaluation, methods, preferences, tasks, training
 
 PAIRS = 96  # test pairs on which log-probabilities and accuracy are taken
@@ -36,15 +36,7 @@ def run_start(task, method, options, lr, seed, steps, base="pocket-s", count=Non
     if seed == 0 and not bases.noise_seed():
         preferences.save_start(model, ROOT / "build" / f"dpo-start-{lr:g}.safetensors")
     return {
-        "base": base,
-        "task": task,
-        "method": method,
-        "options": json.dumps(options),
-        "lr": lr,
-        "seed": seed,
-        "steps": steps,
-        "count": count,
-        "batch_size": batch_size,
+        **about(base, task, method, options, lr, seed, steps, count, batch_size),
         "validation_score": round(-loss, 5),
         "validation_loss": round(loss, 5),
         "facts_kept": evaluation.facts_kept(model, tokenizer),
@@ -124,15 +116,7 @@ def run(task, method, options, lr, seed, steps, base="pocket-s", count=None, bat
         )
     }
     return {
-        "base": base,
-        "task": task,
-        "method": method,
-        "options": json.dumps(options),
-        "lr": lr,
-        "seed": seed,
-        "steps": steps,
-        "count": count,
-        "batch_size": batch_size,
+        **about(base, task, method, options, lr, seed, steps, count, batch_size),
         "validation_score": round(good, 5),
         "validation_loss": round(loss, 5),
         **{kind: round(value, 4) for kind, value in said.items()},

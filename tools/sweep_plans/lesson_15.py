@@ -5,11 +5,11 @@ The functions that train are those of the notebooks 02 and 15, taken out by thei
 
 import copy
 import functools
-import json
 
 import torch
 from peft import get_peft_model
 
+from tools.sweep_plans import about
 from utils import bases, evaluation, preferences, results, rewards, tasks, training
 
 LESSON = (
@@ -49,27 +49,13 @@ def lesson():
     }
 
 
-def row(task, method, options, lr, seed, steps, base, count, batch_size):
-    return {
-        "base": base,
-        "task": task,
-        "method": method,
-        "options": json.dumps(options),
-        "lr": lr,
-        "seed": seed,
-        "steps": steps,
-        "count": count,
-        "batch_size": batch_size,
-    }
-
-
 def run_start(task, method, options, lr, seed, steps, base="pocket-s", count=None, batch_size=16):
     """Train the start and keep its adapter; seed 0 is the stored one."""
     model, tokenizer = rewards.train_start(seed)
     save_start(model)
     model = model.merge_and_unload()
     return {
-        **row(task, method, options, lr, seed, steps, base, count, batch_size),
+        **about(base, task, method, options, lr, seed, steps, count, batch_size),
         **measured(model, tokenizer),
     }
 
@@ -131,7 +117,7 @@ def run_grpo(task, method, options, lr, seed, steps, base="pocket-s", count=None
         for name in ("reward", "no_spread", "words")
     }
     return {
-        **row(task, method, options, lr, seed, steps, base, count, batch_size),
+        **about(base, task, method, options, lr, seed, steps, count, batch_size),
         **measured(model, tokenizer, before),
         **by_step,
     }
@@ -147,7 +133,7 @@ def run_copy(task, method, options, lr, seed, steps, base="pocket-s", count=None
         model, tokenizer, rows, steps=steps, lr=lr, seed=seed, batch_size=batch_size, progress=False
     )
     return {
-        **row(task, method, options, lr, seed, steps, base, count, batch_size),
+        **about(base, task, method, options, lr, seed, steps, count, batch_size),
         "rows": len(rows),
         **measured(model, tokenizer, before),
     }
@@ -223,7 +209,7 @@ def run_ppo(task, method, options, lr, seed, steps, base="pocket-s", count=None,
         batch_size=len(test),
     )
     return {
-        **row(task, method, options, lr, seed, steps, base, count, batch_size),
+        **about(base, task, method, options, lr, seed, steps, count, batch_size),
         "beta": options["beta"],
         "score": round(judge(said, test).mean().item(), 3),
         **measured(model, tokenizer, before),
