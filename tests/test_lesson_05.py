@@ -6,9 +6,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import MistralConfig, MistralForCausalLM
 
 from tests.from_notebook import load
+from tests.small_models import small_mistral
 from utils import modules
 
 
@@ -47,17 +47,7 @@ def both(LoRALinear, model, rank, alpha, targets, seed):
     [(1, 1, 1, 1, 1, 3), (1, 7, 3, 5, 2, 4), (5, 13, 16, 8, 4, 5)],
 )
 def test_equal_to_peft_in_a_small_mistral(LoRALinear, batch, length, rank, alpha, kv_heads, seed):
-    torch.manual_seed(seed)
-    model = MistralForCausalLM(
-        MistralConfig(
-            vocab_size=97,
-            hidden_size=64,
-            intermediate_size=160,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=kv_heads,
-        )
-    )
+    model = small_mistral(seed, kv_heads)
     mine, theirs, pairs = both(LoRALinear, model, rank, alpha, modules.ALL_LINEAR, seed)
     ids = torch.randint(0, 97, (batch, length))
     outputs = [m(input_ids=ids).logits for m in (mine, theirs)]
