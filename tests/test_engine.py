@@ -61,6 +61,25 @@ def test_jobs_may_come_from_a_generator_and_there_may_be_none():
     assert run([]) == {}
 
 
+@pytest.mark.parametrize("how", [{"workers": 2}, {"engine": "here"}])
+def test_jobs_may_come_out_of_rows(how):
+    """Each row of the first three asks for one more; until then there is nothing at present."""
+    rows, queue = {}, [*squares(3)]
+
+    def jobs():
+        while len(rows) < 6:
+            yield queue.pop(0) if queue else None
+
+    def done(key, row):
+        rows[key] = row
+        if row["n"] < 3:
+            queue.append(squares(row["n"] + 4)[-1])
+
+    engine.run_all(jobs(), done, **how)
+    assert {r["n"] for r in rows.values()} == {0, 1, 2, 3, 4, 5}
+    engine.run_all(iter([None]), done, **how)  # nothing runs and there is nothing: the end
+
+
 def test_rows_are_handed_over_as_they_end():
     order = []
     jobs = [("slow", square, {"n": 1, "wait": 3.0}), ("quick", square, {"n": 2})]
@@ -113,8 +132,10 @@ def test_stopped_and_gone_on():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="no engine 'slurm'.*local, ray"):
+    with pytest.raises(ValueError, match="no engine 'slurm'.*local, ray, here"):
         run([], engine="slurm")
+    with pytest.raises(ValueError, match="-1 workers"):
+        run([], workers=-1)
     with pytest.raises(ValueError, match="Two jobs have the key 'square 0'"):
         run(squares(1) * 2, workers=1)
     with pytest.raises(Exception, match="pickle|local object"):
