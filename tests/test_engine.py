@@ -5,6 +5,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -26,6 +27,12 @@ def dies_at_first(mark):
         pathlib.Path(mark).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return {"mark": "there"}
+
+
+def dies_later(seconds):
+    """A row, and the worker is lost after it."""
+    threading.Timer(seconds, dies).start()
+    return {}
 
 
 def dies():
@@ -91,6 +98,20 @@ def test_a_lost_workers_job_is_done_again(tmp_path):
     jobs = [("lost", dies_at_first, {"mark": str(tmp_path / "mark")}), *squares(4)]
     rows = run(jobs, workers=2)
     assert rows.pop("lost") == {"mark": "there"} and len(rows) == 4
+
+
+def test_a_worker_that_is_lost_while_it_waits_costs_nothing():
+    rows, later = {}, squares(4)
+
+    def jobs():
+        yield "soon lost", dies_later, {"seconds": 0.2}
+        yield "long", square, {"n": 9, "wait": 2.0}
+        while "long" not in rows:
+            yield None
+        yield from later
+
+    engine.run_all(jobs(), rows.__setitem__, workers=2)
+    assert {key: rows[key] for key, *_ in later} == dict(list(WANTED.items())[:4])
 
 
 def test_what_fails_is_told_at_the_end_and_costs_nothing_else():

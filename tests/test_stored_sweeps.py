@@ -88,7 +88,7 @@ class Stored:
         return bare | {column: bare[column] + by for column, by in moved.items()}
 
 
-# Stored when a winner was shaken by fewer noises, or (grpo-full) on a grid that the plan has no more.
+# Stored when a winner was shaken by fewer noises, or (grpo-full) on a grid that its plan left.
 EARLIER = "grpo-full ia3 lora-rank p-tuning prefix-guide prompt-start qlora".split()
 
 

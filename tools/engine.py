@@ -34,6 +34,15 @@ class JobsFailed(RuntimeError):
     """Some jobs raised, or lost their worker every time; all others were done and handed over."""
 
 
+@contextlib.contextmanager
+def told():
+    """For a command: jobs that failed are its last words, without this process's own traceback."""
+    try:
+        yield
+    except JobsFailed as failed:
+        sys.exit(str(failed))
+
+
 def run_all(jobs, done, workers=None, engine=None):
     """Do every job, and call done(key, row) for each in the order in which they end.
 
@@ -73,12 +82,12 @@ def _next(queue, jobs):
     return None if job is None else (job, 1)
 
 
-def _lost(key, attempts, how, queue, job, failed):
+def _lost(job, attempts, how, queue, failed):
     """Put a job whose worker was lost back in front, or give it up."""
     if attempts < ATTEMPTS:
         queue.appendleft((job, attempts + 1))
     else:
-        failed[key] = f"its worker was lost {attempts} times ({how})"
+        failed[job[0]] = f"its worker was lost {attempts} times ({how})"
 
 
 def _here(jobs, done, failed, workers):
@@ -97,7 +106,7 @@ def _here(jobs, done, failed, workers):
 
 def _work(pipe):
     """A worker: take (function, kwargs), send (True, row) or (False, traceback), until None."""
-    with contextlib.suppress(EOFError, KeyboardInterrupt):
+    with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while (job := pipe.recv()) is not None:
             function, kwargs = job
             try:
@@ -136,10 +145,12 @@ class _Worker:
         self.job = job, attempts
 
     def end(self, kill=False):
+        """End the process; returns in words how it ended."""
         with contextlib.suppress(OSError):
             self.process.kill() if kill else self.pipe.send(None)
         self.process.join()
         self.pipe.close()
+        return f"exit code {self.process.exitcode}"
 
 
 def _local(jobs, done, failed, workers):
@@ -152,7 +163,12 @@ def _local(jobs, done, failed, workers):
                 if not idle:
                     team.append(_Worker())
                     idle.append(team[-1])
-                idle.pop().give(*one)
+                worker = idle.pop()
+                try:
+                    worker.give(*one)
+                except OSError:  # it was lost while it had nothing to do
+                    team.remove(worker)
+                    _lost(*one, worker.end(kill=True), queue, failed)
             busy = {w.pipe: w for w in team if w.job is not None}
             if not busy:
                 break
@@ -163,9 +179,7 @@ def _local(jobs, done, failed, workers):
                     right, answer = pipe.recv()
                 except (EOFError, OSError):
                     team.remove(worker)
-                    worker.end(kill=True)
-                    how = f"exit code {worker.process.exitcode}"
-                    _lost(job[0], attempts, how, queue, job, failed)
+                    _lost(job, attempts, worker.end(kill=True), queue, failed)
                     continue
                 if right:
                     done(job[0], answer)
@@ -228,7 +242,7 @@ def _ray(jobs, done, failed, workers):
                 failed[job[0]] = str(error)
                 continue
             except ray.exceptions.RayError as error:
-                _lost(job[0], attempts, type(error).__name__, queue, job, failed)
+                _lost(job, attempts, type(error).__name__, queue, failed)
                 continue
             if right:
                 done(job[0], answer)

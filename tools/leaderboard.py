@@ -28,8 +28,8 @@ import time
 
 import torch
 
+from tools import engine, sweeps
 from tools import ledger as ledgers
-from tools import sweeps
 from tools.ledger import Ledger, rows_of, together
 from tools.sweep_plans import lesson_17
 from tools.sweep_plans.lesson_08 import sentence
@@ -406,14 +406,15 @@ def main():
     given = parser.parse_args()
     torch.set_num_threads(1)
     how = {"workers": sweeps.workers_of(given)}
-    if not given.save:
-        if pocket := [base for base in given.bases if base in BASES]:
-            race(*pocket, only=given.tasks, **how)
-        for base in given.bases:
-            if base not in BASES:
-                os.environ["PEFT_COURSE_BASE"] = base  # for its answers before any training
-                race_once(base, **how)
-    save(**how)
+    with engine.told():
+        if not given.save:
+            if pocket := [base for base in given.bases if base in BASES]:
+                race(*pocket, only=given.tasks, **how)
+            for base in given.bases:
+                if base not in BASES:
+                    os.environ["PEFT_COURSE_BASE"] = base  # for its answers before any training
+                    race_once(base, **how)
+        save(**how)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ import time
 
 import torch
 
+from tools import engine, sweep_plans
 from tools import ledger as ledgers
-from tools import sweep_plans
 from tools.ledger import MODES, Ledger, Missing, rows_of
 from utils import bases, evaluation, methods, results, tasks, training
 
@@ -341,8 +341,9 @@ def main():
     add_workers(parser)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    for name in given.sweep:
-        sweep(name, workers=workers_of(given))
+    with engine.told():
+        for name in given.sweep:
+            sweep(name, workers=workers_of(given))
 
 
 if __name__ == "__main__":
