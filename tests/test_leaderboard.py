@@ -1,5 +1,6 @@
 """The leaderboard's tool: rows drawn by seed, controls that are what they say, runs kept, nothing unfinished saved."""
 
+import functools
 import json
 import types
 
@@ -119,6 +120,28 @@ def test_a_race_runs_every_arm_equally_and_goes_on_where_it_was_stopped(quick, m
         leaderboard, "run", lambda **settings: pytest.fail("a finished run was made again")
     )
     assert race("pocket-s", only=("facts",)) == rows
+
+
+@pytest.mark.slow
+def test_workers_make_the_rows_that_this_process_makes(monkeypatch, tmp_path):
+    monkeypatch.setattr(ledger, "ROOT", tmp_path)
+    book, xs = ledger.Ledger("a-test", leaderboard.made), {"base": "pocket-xs", "task": "cloze"}
+    settings = {**xs, "method": "lora", "options": {"rank": 2}, "count": 10, "lr": 0.01, "seed": 0}
+    settings |= {"shuffled": False, "steps": 3, "batch_size": 4}
+
+    def search():
+        asked = [{**xs, "method": "none", "options": {}}, settings]
+        asked += [{**settings, "noise": noise} for noise in (2, "MKL compatible")]
+        return ledger.together(*(functools.partial(book.find, **one) for one in asked))
+
+    found = {}
+    ledger.complete({"one": search}, found.__setitem__, "a test", workers=2, engine="local")
+    untuned, trained, shaken, other_mode = found["one"]
+    assert untuned == leaderboard.made({**xs, "method": "none", "options": {}}, None)
+    for row, noise in ((trained, None), (shaken, 2)):
+        again = leaderboard.made(settings, noise)
+        assert [k for k in again if again[k] != row[k]] in ([], ["step_cpu_seconds"])
+    assert trained["final_loss"] == pytest.approx(other_mode["final_loss"], abs=1e-3)
 
 
 def test_one_more_method_is_one_more_line(quick, monkeypatch):

@@ -268,9 +268,10 @@ def rows_of_arm(ledger, base, task, arm):
     counts, rows, best = sorted(set(SEARCHED_ON.values()), reverse=True), [], {}
     rule = (rates, SEARCH_SEEDS, sweeps.NOISES)
     found = together(*(functools.partial(search, get, count, *rule) for count in counts))
-    for count, (best[count], looked_at) in zip(counts, found):
+    for count, (chosen, looked_at) in zip(counts, found):
+        best[count] = chosen
         for row in looked_at:
-            if row["lr"] != best[count]:
+            if row["lr"] != chosen:
                 rows += told(row, arm, chosen=False)
     kinds = (False, True) if arm == "lora" else (False,)
     runs = [

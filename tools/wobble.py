@@ -48,10 +48,8 @@ def runs_of(name, row):
     """(a ledger, a function that gives the run under a noise) of a stored row."""
     settings = {k: row[k] for k in SETTINGS if k in row} | {"options": json.loads(row["options"])}
     if name == "leaderboard":
-        ledger, settings = (
-            Ledger(f"wobble-{name}", leaderboard.made),
-            settings | {"shuffled": False},
-        )
+        settings |= {"shuffled": False}
+        ledger = Ledger(f"wobble-{name}", leaderboard.made)
     else:
         base = os.environ.get("PEFT_COURSE_BASE")
         ledger = Ledger(f"wobble-{name}", functools.partial(sweeps.made, name, base))
