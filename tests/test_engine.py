@@ -5,6 +5,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -26,6 +27,12 @@ def dies_at_first(mark):
         pathlib.Path(mark).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return {"mark": "there"}
+
+
+def dies_later(seconds):
+    """A row, and the worker is lost after it."""
+    threading.Timer(seconds, dies).start()
+    return {}
 
 
 def dies():
@@ -61,6 +68,25 @@ def test_jobs_may_come_from_a_generator_and_there_may_be_none():
     assert run([]) == {}
 
 
+@pytest.mark.parametrize("how", [{"workers": 2}, {"engine": "here"}])
+def test_jobs_may_come_out_of_rows(how):
+    """Each row of the first three asks for one more; until then there is nothing at present."""
+    rows, queue = {}, [*squares(3)]
+
+    def jobs():
+        while len(rows) < 6:
+            yield queue.pop(0) if queue else None
+
+    def done(key, row):
+        rows[key] = row
+        if row["n"] < 3:
+            queue.append(squares(row["n"] + 4)[-1])
+
+    engine.run_all(jobs(), done, **how)
+    assert {r["n"] for r in rows.values()} == {0, 1, 2, 3, 4, 5}
+    engine.run_all(iter([None]), done, **how)  # nothing runs and there is nothing: the end
+
+
 def test_rows_are_handed_over_as_they_end():
     order = []
     jobs = [("slow", square, {"n": 1, "wait": 3.0}), ("quick", square, {"n": 2})]
@@ -72,6 +98,20 @@ def test_a_lost_workers_job_is_done_again(tmp_path):
     jobs = [("lost", dies_at_first, {"mark": str(tmp_path / "mark")}), *squares(4)]
     rows = run(jobs, workers=2)
     assert rows.pop("lost") == {"mark": "there"} and len(rows) == 4
+
+
+def test_a_worker_that_is_lost_while_it_waits_costs_nothing():
+    rows, later = {}, squares(4)
+
+    def jobs():
+        yield "soon lost", dies_later, {"seconds": 0.2}
+        yield "long", square, {"n": 9, "wait": 2.0}
+        while "long" not in rows:
+            yield None
+        yield from later
+
+    engine.run_all(jobs(), rows.__setitem__, workers=2)
+    assert {key: rows[key] for key, *_ in later} == dict(list(WANTED.items())[:4])
 
 
 def test_what_fails_is_told_at_the_end_and_costs_nothing_else():
@@ -113,8 +153,10 @@ def test_stopped_and_gone_on():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="no engine 'slurm'.*local, ray"):
+    with pytest.raises(ValueError, match="no engine 'slurm'.*local, ray, here"):
         run([], engine="slurm")
+    with pytest.raises(ValueError, match="-1 workers"):
+        run([], workers=-1)
     with pytest.raises(ValueError, match="Two jobs have the key 'square 0'"):
         run(squares(1) * 2, workers=1)
     with pytest.raises(Exception, match="pickle|local object"):

@@ -1,12 +1,13 @@
 """The leaderboard's tool: rows drawn by seed, controls that are what they say, runs kept, nothing unfinished saved."""
 
+import functools
 import json
 import types
 
 import pytest
 import torch
 
-from tools import leaderboard, sweeps
+from tools import leaderboard, ledger
 from utils import bases, methods, results
 
 
@@ -80,7 +81,7 @@ def quick(monkeypatch, tmp_path):
         "frozen",
         lambda **settings: {**settings, "options": json.dumps(settings["options"])},
     )
-    monkeypatch.setattr(sweeps, "ROOT", tmp_path)
+    monkeypatch.setattr(ledger, "ROOT", tmp_path)
     monkeypatch.setattr(leaderboard, "LIVE", {})  # other numerics need processes of their own
     saved = types.SimpleNamespace(rows=None)
     monkeypatch.setattr(results, "DATA", tmp_path)
@@ -93,8 +94,13 @@ def quick(monkeypatch, tmp_path):
     return saved
 
 
+def race(*bases, **how):
+    """In this process, where the runs are those of `quick`."""
+    return leaderboard.race(*bases, engine="here", **how)
+
+
 def test_a_race_runs_every_arm_equally_and_goes_on_where_it_was_stopped(quick, monkeypatch):
-    rows = leaderboard.race("pocket-s", ("facts",))
+    rows = race("pocket-s", only=("facts",))
     for arm, (_, _, rates) in leaderboard.ARMS.items():
         mine = [r for r in rows if r["arm"] == arm]
         chosen = [r for r in mine if r["chosen"]]
@@ -113,13 +119,35 @@ def test_a_race_runs_every_arm_equally_and_goes_on_where_it_was_stopped(quick, m
     monkeypatch.setattr(
         leaderboard, "run", lambda **settings: pytest.fail("a finished run was made again")
     )
-    assert leaderboard.race("pocket-s", ("facts",)) == rows
+    assert race("pocket-s", only=("facts",)) == rows
+
+
+@pytest.mark.slow
+def test_workers_make_the_rows_that_this_process_makes(monkeypatch, tmp_path):
+    monkeypatch.setattr(ledger, "ROOT", tmp_path)
+    book, xs = ledger.Ledger("a-test", leaderboard.made), {"base": "pocket-xs", "task": "cloze"}
+    settings = {**xs, "method": "lora", "options": {"rank": 2}, "count": 10, "lr": 0.01, "seed": 0}
+    settings |= {"shuffled": False, "steps": 3, "batch_size": 4}
+
+    def search():
+        asked = [{**xs, "method": "none", "options": {}}, settings]
+        asked += [{**settings, "noise": noise} for noise in (2, "MKL compatible")]
+        return ledger.together(*(functools.partial(book.find, **one) for one in asked))
+
+    found = {}
+    ledger.complete({"one": search}, found.__setitem__, "a test", workers=2, engine="local")
+    untuned, trained, shaken, other_mode = found["one"]
+    assert untuned == leaderboard.made({**xs, "method": "none", "options": {}}, None)
+    for row, noise in ((trained, None), (shaken, 2)):
+        again = leaderboard.made(settings, noise)
+        assert [k for k in again if again[k] != row[k]] in ([], ["step_cpu_seconds"])
+    assert trained["final_loss"] == pytest.approx(other_mode["final_loss"], abs=1e-3)
 
 
 def test_one_more_method_is_one_more_line(quick, monkeypatch):
     monkeypatch.setitem(methods.METHODS, "dummy", lambda model: model)
     monkeypatch.setitem(leaderboard.ARMS, "dummy", ("dummy", {}, (1e-3, 3e-3, 1e-2)))
-    rows = leaderboard.race("pocket-s", ("cloze",))
+    rows = race("pocket-s", only=("cloze",))
     assert len([r for r in rows if r["arm"] == "dummy" and r["chosen"]]) == 20
 
 
@@ -131,7 +159,7 @@ def test_what_is_not_finished_is_named_and_what_was_stored_is_kept(quick, tmp_pa
     ]
     old = {"settings": {}, "provenance": {"processor": "another"}, "rows": there}
     (tmp_path / "results" / "leaderboard.json").write_text(json.dumps(old))
-    leaderboard.race("pocket-s", ("facts",))
+    race("pocket-s", only=("facts",))
     leaderboard.save()
     assert [r for r in quick.rows if r["base"] == "pocket-m"] == there[:1]
     assert there[1] not in quick.rows

@@ -16,7 +16,7 @@ from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
 from transformers import MistralConfig, MistralForCausalLM
 
 from tests.from_notebook import load
-from tools import leaderboard, peft_types, sweeps
+from tools import leaderboard, ledger, peft_types, sweeps
 from tools.sweep_plans import lesson_17
 from utils import methods, modules, results, training
 
@@ -275,10 +275,10 @@ def test_a_common_rate_is_run_with_all_seeds(monkeypatch, tmp_path):
         arms=[("facts", "lora", {}), ("facts", "dora", {})],
     )
     monkeypatch.setitem(sweeps.SWEEPS, "race-of-a-test", plan)
-    monkeypatch.setattr(sweeps, "ROOT", tmp_path)
+    monkeypatch.setattr(ledger, "ROOT", tmp_path)
     saved = {}
     monkeypatch.setattr(results, "save", lambda name, rows, settings: saved.update(rows=rows))
-    sweeps.sweep("race-of-a-test")
+    sweeps.sweep("race-of-a-test", engine="here")
     dora = results.select(saved["rows"], method="dora")
     assert {r["seed"] for r in dora if r["common"]} == {0, 1, 2}
     assert {r["lr"] for r in dora if r["common"]} == {3e-3}

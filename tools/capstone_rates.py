@@ -21,6 +21,7 @@ import nbformat
 import torch
 
 from tools import sweeps
+from tools.ledger import Ledger, environment
 from utils import ROOT, bases, capstone, evaluation, instructions, results
 
 NOTEBOOK = ROOT / "notebooks" / "13_mistral_unsloth.ipynb"
@@ -83,23 +84,22 @@ def run(base, options, lr, seed):
     }
 
 
-class Ledger(sweeps.Ledger):
-    """The sweep's, with this module's process for another numeric mode."""
-
-    def _made(self, run, noise, settings):
-        if noise not in sweeps.MODES:
-            return super()._made(run, noise, settings)
-        done = subprocess.run(
-            [sys.executable, "-m", "tools.capstone_rates", json.dumps(settings)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, **sweeps.MODES[noise]},
-        )
-        if done.returncode:
-            raise RuntimeError(f"the run failed under {noise}: {done.stderr[-2000:]}")
-        return json.loads(done.stdout.splitlines()[-1])
+def made(settings, noise):
+    """The row of a run under a noise; another numeric mode gets a process of its own."""
+    if noise not in sweeps.MODES:
+        with environment(PEFT_COURSE_PERTURB=str(noise or 0)):
+            return run(**settings)
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.capstone_rates", json.dumps(settings)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **sweeps.MODES[noise]},
+    )
+    if done.returncode:
+        raise RuntimeError(f"the run failed under {noise}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def sweep(base, modes=True):
@@ -108,10 +108,10 @@ def sweep(base, modes=True):
     What is there is stored after each part. Without `modes` the two numeric modes, which take
     longest, are left out of the wobble.
     """
-    ledger, rows = Ledger("capstone"), []
+    ledger, rows = Ledger("capstone", made), []
 
     def get(lr, seed, noise=None, options=ARMS[0]):
-        row = ledger.get(run, noise, base=base, options=options, lr=lr, seed=seed)
+        row = ledger.get(noise, base=base, options=options, lr=lr, seed=seed)
         if noise is None and row not in rows:
             rows.append(row)
         return row

@@ -4,9 +4,13 @@
 
 A job is a function that can be imported by name and arguments that can be pickled; its result is
 a row. By default spawned processes of this machine do the work, one thread each. `ENGINE=ray` in
-the environment gives the same jobs to a Ray cluster (`pip install 'ray==2.60.0'`). `done` is called
-in the calling process alone, so one writer is enough, and a run that was stopped goes on if the
-caller leaves out the jobs whose rows it has. A job whose worker was lost is done again.
+the environment gives the same jobs to a Ray cluster (`pip install 'ray==2.60.0'`), `ENGINE=here`
+does them one after another in the calling process, for a debugger. `done` is called in the calling
+process alone, so one writer is enough, and a run that was stopped goes on if the caller leaves out
+the jobs whose rows it has. A job whose worker was lost is done again.
+
+`jobs` may grow: a generator yields None while it has nothing at present, and is asked again after
+each row. All is done when nothing runs and it has nothing. tools/ledger.py makes jobs in this way.
 
 On several machines: `ray start --head` on one, `ray start --address HOST:6379` on the others, each
 with the repository at the same path and the same environment; then `ENGINE=ray RAY_ADDRESS=auto`
@@ -23,27 +27,37 @@ import traceback
 
 ATTEMPTS = 3  # so often a job is begun whose worker is lost each time
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-ENGINES = ("local", "ray")
+ENGINES = ("local", "ray", "here")
 
 
 class JobsFailed(RuntimeError):
     """Some jobs raised, or lost their worker every time; all others were done and handed over."""
 
 
+@contextlib.contextmanager
+def told():
+    """For a command: jobs that failed are its last words, without this process's own traceback."""
+    try:
+        yield
+    except JobsFailed as failed:
+        sys.exit(str(failed))
+
+
 def run_all(jobs, done, workers=None, engine=None):
     """Do every job, and call done(key, row) for each in the order in which they end.
 
     workers: processes at a time, all processors by default; Ray counts those of its cluster.
-    engine: "local" or "ray", by default what ENGINE says, else local. ValueError for another one
-    and for a key that comes twice. JobsFailed at the end, with key and traceback of what did not
-    work.
+    engine: one of ENGINES, by default what ENGINE says, else local. ValueError for another one and
+    for a key that comes twice. JobsFailed at the end, with key and traceback of what did not work.
     If `done` raises, the workers are ended and its exception goes on.
     """
     engine = engine or os.environ.get("ENGINE") or "local"
     if engine not in ENGINES:
         raise ValueError(f"There is no engine {engine!r}; ENGINE is one of: {', '.join(ENGINES)}.")
+    if workers is not None and workers < 1:
+        raise ValueError(f"{workers} workers do nothing; at least one is needed.")
     failed = {}
-    run = _local if engine == "local" else _ray
+    run = {"local": _local, "ray": _ray, "here": _here}[engine]
     run(_once_each(jobs), done, failed, workers or os.cpu_count() or 1)
     if failed:
         told = "\n".join(f"{key!r}: {why}" for key, why in failed.items())
@@ -52,19 +66,39 @@ def run_all(jobs, done, workers=None, engine=None):
 
 def _once_each(jobs):
     seen = set()
-    for key, function, kwargs in jobs:
-        if key in seen:
-            raise ValueError(f"Two jobs have the key {key!r}.")
-        seen.add(key)
-        yield key, function, kwargs
+    for job in jobs:
+        if job is not None:
+            if job[0] in seen:
+                raise ValueError(f"Two jobs have the key {job[0]!r}.")
+            seen.add(job[0])
+        yield job
 
 
-def _lost(key, attempts, how, queue, job, failed):
+def _next(queue, jobs):
+    """(a job, how often it was begun), from those to be done again or from the rest; or None."""
+    if queue:
+        return queue.popleft()
+    job = next(jobs, None)
+    return None if job is None else (job, 1)
+
+
+def _lost(job, attempts, how, queue, failed):
     """Put a job whose worker was lost back in front, or give it up."""
     if attempts < ATTEMPTS:
         queue.appendleft((job, attempts + 1))
     else:
-        failed[key] = f"its worker was lost {attempts} times ({how})"
+        failed[job[0]] = f"its worker was lost {attempts} times ({how})"
+
+
+def _here(jobs, done, failed, workers):
+    """In this process, which a debugger can stop and a test can patch."""
+    for key, function, kwargs in iter(lambda: next(jobs, None), None):
+        try:
+            row = function(**kwargs)
+        except Exception:
+            failed[key] = traceback.format_exc()
+        else:
+            done(key, row)
 
 
 # --- this machine ---------------------------------------------------------------------------------
@@ -72,7 +106,7 @@ def _lost(key, attempts, how, queue, job, failed):
 
 def _work(pipe):
     """A worker: take (function, kwargs), send (True, row) or (False, traceback), until None."""
-    with contextlib.suppress(EOFError, KeyboardInterrupt):
+    with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while (job := pipe.recv()) is not None:
             function, kwargs = job
             try:
@@ -111,28 +145,30 @@ class _Worker:
         self.job = job, attempts
 
     def end(self, kill=False):
+        """End the process; returns in words how it ended."""
         with contextlib.suppress(OSError):
             self.process.kill() if kill else self.pipe.send(None)
         self.process.join()
         self.pipe.close()
+        return f"exit code {self.process.exitcode}"
 
 
 def _local(jobs, done, failed, workers):
     queue, team, orderly = collections.deque(), [], False
 
-    def next_job():
-        if queue:
-            return queue.popleft()
-        return next(((job, 1) for job in jobs), None)
-
     try:
         while True:
             idle = [w for w in team if w.job is None]
-            while (idle or len(team) < workers) and (one := next_job()):
+            while (idle or len(team) < workers) and (one := _next(queue, jobs)):
                 if not idle:
                     team.append(_Worker())
                     idle.append(team[-1])
-                idle.pop().give(*one)
+                worker = idle.pop()
+                try:
+                    worker.give(*one)
+                except OSError:  # it was lost while it had nothing to do
+                    team.remove(worker)
+                    _lost(*one, worker.end(kill=True), queue, failed)
             busy = {w.pipe: w for w in team if w.job is not None}
             if not busy:
                 break
@@ -143,9 +179,7 @@ def _local(jobs, done, failed, workers):
                     right, answer = pipe.recv()
                 except (EOFError, OSError):
                     team.remove(worker)
-                    worker.end(kill=True)
-                    how = f"exit code {worker.process.exitcode}"
-                    _lost(job[0], attempts, how, queue, job, failed)
+                    _lost(job, attempts, worker.end(kill=True), queue, failed)
                     continue
                 if right:
                     done(job[0], answer)
@@ -194,7 +228,7 @@ def _ray(jobs, done, failed, workers):
         while True:
             # Twice as many as there are processors, so that none of them waits for a job.
             while len(running) < 2 * max(1, int(ray.cluster_resources().get("CPU", 1))):
-                one = queue.popleft() if queue else next(((job, 1) for job in jobs), None)
+                one = _next(queue, jobs)
                 if one is None:
                     break
                 running[remote.remote(one[0][1], one[0][2])] = one
@@ -208,7 +242,7 @@ def _ray(jobs, done, failed, workers):
                 failed[job[0]] = str(error)
                 continue
             except ray.exceptions.RayError as error:
-                _lost(job[0], attempts, type(error).__name__, queue, job, failed)
+                _lost(job, attempts, type(error).__name__, queue, failed)
                 continue
             if right:
                 done(job[0], answer)

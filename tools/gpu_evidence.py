@@ -589,7 +589,7 @@ def leaderboard(findings, dry):
         searched = [run(lr, 0) for lr in rates]
         if all(searched):
             for seed in () if dry else (1, 2):
-                run(sweeps.best(searched)["lr"], seed)
+                run(sweeps.best_rate(searched), seed)
         else:
             print(
                 f"{arm} on {task} is not finished: the part's time is up; run it again to go on",

@@ -2,7 +2,9 @@
 
     python -m tools.leaderboard                      # or make leaderboard; hours, goes on where it was stopped
     python -m tools.leaderboard --bases pocket-s     # one base
-    python -m tools.leaderboard --tasks facts        # some tasks only: two processes may share the work so
+    python -m tools.leaderboard --tasks facts        # some tasks only
+    python -m tools.leaderboard --workers 2          # so many runs at a time; all processors by default
+    ENGINE=ray python -m tools.leaderboard           # on a Ray cluster (tools/engine.py); the same rows
     python -m tools.leaderboard --bases smollm       # a real model, one seed: leaderboard-smollm.json (an hour)
     python -m tools.leaderboard --save               # only gather what is there
 
@@ -15,6 +17,7 @@ One more method is one more line in ARMS, with a function in utils.methods.METHO
 """
 
 import argparse
+import collections
 import functools
 import json
 import os
@@ -24,9 +27,10 @@ import tempfile
 import time
 
 import torch
-from tqdm import tqdm
 
-from tools import sweeps
+from tools import engine, sweeps
+from tools import ledger as ledgers
+from tools.ledger import Ledger, rows_of, together
 from tools.sweep_plans import lesson_17
 from tools.sweep_plans.lesson_08 import sentence
 from tools.sweep_plans.lesson_09 import cloze
@@ -78,7 +82,7 @@ def held_out(task, split, base):
     return [form(r) if form else r for r in tasks.load(task, split)]
 
 
-def made(base, method, options, seed):
+def tuned(base, method, options, seed):
     model, tokenizer = bases.load(base, four_bit=options.get("four_bit", False))
     return methods.apply(
         method, model, seed=seed, **{k: v for k, v in options.items() if k != "four_bit"}
@@ -88,7 +92,7 @@ def made(base, method, options, seed):
 @functools.cache
 def state_bytes(base, method, options):
     """Bytes of weights, adapter, gradients and AdamW's state, read from the tensors after one step."""
-    model, tokenizer = made(base, method, json.loads(options), 0)
+    model, tokenizer = tuned(base, method, json.loads(options), 0)
     optimizer = torch.optim.AdamW([p for _, p in training.trainable(model)])
     training.loss_of(model, evaluation.batch_of(model, tokenizer, drawn("facts", 2, 0))).backward()
     optimizer.step()
@@ -138,7 +142,7 @@ def to_noise(model, seed):
 
 def run(base, task, method, options, count, lr, seed, shuffled, steps, batch_size):
     """Train one arm once; a flat dict. A LoRA run also holds the scores of its noise (columns that begin with noise_)."""
-    model, tokenizer = made(base, method, options, seed)
+    model, tokenizer = tuned(base, method, options, seed)
     began, rows = time.process_time(), drawn(task, count, seed, shuffled)
     history = training.train(
         model, tokenizer, rows, steps=steps, lr=lr, seed=seed, batch_size=batch_size, progress=False
@@ -188,20 +192,12 @@ def frozen(base, task, method, options):
     }
 
 
-def race(base, only=tuple(TASKS)):
-    """All runs of a base on some tasks, from the ledger where they are there; rows with `arm` and `chosen`."""
-    return [
-        row
-        for task in only
-        for row in race_on(
-            base, task, sweeps.Ledger(ledger_of(base, task), "leaderboard.one({!r})")
-        )
-    ]
-
-
-def ledger_of(base, task):
-    """Name of the ledger of a base and a task, one each, so that processes may share the work by tasks."""
-    return f"leaderboard-{base}-{task}"
+def made(settings, noise):
+    """The row of one run; what a worker does. The run's base is the chosen one: its budget, its held-out rows."""
+    torch.set_num_threads(1)
+    maker = frozen if settings["method"] == "none" else run
+    again = f"leaderboard.one({settings!r})"
+    return ledgers.made(maker, settings, noise, again, settings["base"])
 
 
 def one(settings):
@@ -210,61 +206,119 @@ def one(settings):
     return json.dumps(run(**settings))
 
 
-def race_on(base, task, ledger):
-    """All runs of a base on one task."""
+def ledger_of(base, task):
+    """Name of the ledger of a base and a task, one each; of a base that is raced once, one for all."""
+    return f"leaderboard-{base}-{task}" if base in BASES else f"leaderboard-{base}"
 
-    def get(arm, lr, seed, count, noise=None, shuffled=False):
-        method, options, _ = ARMS[arm]
+
+def searches(base, only, rows_of_arm):
+    """{(base, task, arm): function that gives the arm's rows}, the untouched base first."""
+    names = dict.fromkeys(ledger_of(base, task) for task in only)
+    found, books = {}, {name: Ledger(name, made) for name in names}
+    for task in only:
+        ledger = books[ledger_of(base, task)]
+        found[base, task, "none"] = functools.partial(rows_untuned, ledger, base, task)
+        for arm in ARMS:
+            found[base, task, arm] = functools.partial(rows_of_arm, ledger, base, task, arm)
+    return found
+
+
+def rows_untuned(ledger, base, task):
+    untuned = ledger.find(base=base, task=task, method="none", options={})
+    return [{**untuned, "arm": "none", "chosen": True}]
+
+
+def finder(ledger, base, task, arm):
+    """get(lr, seed, count, noise, shuffled): the row of a run of an arm, or Missing."""
+    method, options, _ = ARMS[arm]
+
+    def get(lr, seed, count, noise=None, shuffled=False):
         settings = {"method": method, "options": options, "count": count, "lr": lr, "seed": seed}
         fixed = {"shuffled": shuffled, "steps": STEPS, "batch_size": BATCH}
-        return ledger.get(run, noise, base=base, task=task, **settings, **fixed)
+        return ledger.find(noise, base=base, task=task, **settings, **fixed)
 
-    def told(row, arm, chosen):
-        kept = {k: v for k, v in row.items() if not k.startswith("noise_") and k != "shuffled"}
-        rows = [kept | {"arm": arm, "chosen": chosen}]
-        noise = {k.removeprefix("noise_"): v for k, v in row.items() if k.startswith("noise_")}
-        if noise and chosen and arm == "lora":
-            rows.append(rows[0] | {"arm": NOISE, **noise})
-        return rows
+    return get
 
-    untuned = ledger.get(run=frozen, base=base, task=task, method="none", options={})
-    rows = [{**untuned, "arm": "none", "chosen": True}]
-    for arm, (_, _, rates) in tqdm(ARMS.items(), desc=f"{base}, {task}"):
-        best = {}
-        for count in sorted(set(SEARCHED_ON.values()), reverse=True):
-            searched = []
 
-            def search(lr, seed, noise=None):
-                row = get(arm, lr, seed, count, noise)
-                searched.extend([] if noise or row in searched else [row])
-                return row
+def search(get, count, rates, seeds, noises):
+    """(the rate that the rule chooses on `count` rows, the rows without noise that it looked at)."""
+    looked_at = []
 
-            best[count], wobbles = sweeps.choose(search, rates, SEARCH_SEEDS)
-            for row in searched:
-                if row["lr"] != best[count]:
-                    rows += told(row, arm, chosen=False)
-        for count in SIZES:
-            lr = best[SEARCHED_ON[count]]
-            for seed in SEEDS:
-                rows += told(get(arm, lr, seed, count), arm, chosen=True)
-                if arm == "lora":
-                    rows += told(get(arm, lr, seed, count, shuffled=True), LABELS, chosen=True)
-        if count := LIVE.get((task, arm)):
-            first = {"lr": best[SEARCHED_ON[count]], "seed": SEEDS[0], "count": count}
-            moved = [get(arm, **first, noise=noise) for noise in sweeps.ALL_NOISES]
-            for row in results.select(rows, arm=arm, chosen=True, **first):
-                row["wobble"] = sweeps.wobble(get(arm, **first), moved)
-                row["wobble_of"] = len(sweeps.ALL_NOISES)
-    done_file(base, task).touch()
+    def asked(lr, seed, noise=None):
+        row = get(lr, seed, count, noise)
+        looked_at.extend([] if noise or row in looked_at else [row])
+        return row
+
+    return sweeps.choose(asked, rates, seeds, noises)[0], looked_at
+
+
+def told(row, arm, chosen):
+    """What is stored of a run; of plain LoRA's chosen ones also the scores of its noise."""
+    kept = {k: v for k, v in row.items() if not k.startswith("noise_") and k != "shuffled"}
+    rows = [kept | {"arm": arm, "chosen": chosen}]
+    noise = {k.removeprefix("noise_"): v for k, v in row.items() if k.startswith("noise_")}
+    if noise and chosen and arm == "lora":
+        rows.append(rows[0] | {"arm": NOISE, **noise})
     return rows
+
+
+def rows_of_arm(ledger, base, task, arm):
+    """All rows of an arm on a task; Missing while the ledger lacks some."""
+    get, rates = finder(ledger, base, task, arm), ARMS[arm][2]
+    counts, rows, best = sorted(set(SEARCHED_ON.values()), reverse=True), [], {}
+    rule = (rates, SEARCH_SEEDS, sweeps.NOISES)
+    found = together(*(functools.partial(search, get, count, *rule) for count in counts))
+    for count, (chosen, looked_at) in zip(counts, found):
+        best[count] = chosen
+        for row in looked_at:
+            if row["lr"] != chosen:
+                rows += told(row, arm, chosen=False)
+    kinds = (False, True) if arm == "lora" else (False,)
+    runs = [
+        (best[SEARCHED_ON[count]], seed, count, None, shuffled)
+        for count in SIZES
+        for seed in SEEDS
+        for shuffled in kinds
+    ]
+    for row in rows_of(get, runs):
+        rows += told(row, LABELS if row["shuffled"] else arm, chosen=True)
+    if count := LIVE.get((task, arm)):
+        first = {"lr": best[SEARCHED_ON[count]], "seed": SEEDS[0], "count": count}
+        moved = rows_of(get, [(*first.values(), noise) for noise in sweeps.ALL_NOISES])
+        for row in results.select(rows, arm=arm, chosen=True, **first):
+            row["wobble"] = sweeps.wobble(get(**first), moved)
+            row["wobble_of"] = len(sweeps.ALL_NOISES)
+    return rows
+
+
+def raced(found, task_done, title, **how):
+    """Make the runs of some searches; task_done((base, task), rows) when all arms of a task are there."""
+    rows, left = {}, collections.Counter(name[:2] for name in found)
+
+    def finished(name, its_rows):
+        rows[name], on = its_rows, name[:2]
+        left[on] -= 1
+        if not left[on]:
+            task_done(on, [row for other in found if other[:2] == on for row in rows[other]])
+
+    ledgers.complete(found, finished, title, **how)
+    return [row for name in found for row in rows[name]]
+
+
+def race(*of_bases, only=tuple(TASKS), **how):
+    """All runs of bases on some tasks; rows with `arm` and `chosen`. `how`: workers and engine of engine.run_all."""
+    found = {}
+    for base in of_bases:
+        found |= searches(base, only, rows_of_arm)
+    return raced(found, lambda on, rows: done_file(*on).touch(), "leaderboard", **how)
 
 
 def done_file(base, task):
     """The file whose presence says that all runs of a base on a task are made."""
-    return sweeps.ROOT / "build" / "sweeps" / f"{ledger_of(base, task)}.done"
+    return ledgers.ROOT / "build" / "sweeps" / f"{ledger_of(base, task)}.done"
 
 
-def save():
+def save(**how):
     """data/results/leaderboard.json from the ledgers; of what is not finished the rows stored before are kept, and it is named."""
     rows, made_on = [], {}
     there = {"rows": [], "settings": {}}
@@ -273,7 +327,7 @@ def save():
     for base in BASES:
         for task in TASKS:
             if done_file(base, task).exists():
-                rows += race(base, (task,))
+                rows += race(base, only=(task,), **how)
                 made_on[f"{base}, {task}"] = results.provenance()
                 continue
             kept = results.select(there["rows"], base=base, task=task)
@@ -303,58 +357,43 @@ def save():
     print(f"{len(rows)} rows in {path.name}")
 
 
-def race_once(base):
+def rows_of_arm_once(ledger, base, task, arm):
+    """One run of the middle three rates of an arm, on all rows."""
+    get, seeds = finder(ledger, base, task, arm), (0,)
+    chosen, rows = search(get, max(SIZES), ARMS[arm][2][1:4], seeds, noises=())
+    return [
+        {k: v for k, v in row.items() if k != "shuffled"}
+        | {"arm": arm, "chosen": row["lr"] == chosen}
+        for row in rows
+    ]
+
+
+def race_once(base, **how):
     """One run of each task, method and rate (the middle three), with all rows and seed 0, at the base's own budget; saved task by task."""
-    ledger, rows, about = sweeps.Ledger(f"leaderboard-{base}"), [], bases.BASES[base]
+    about, by_task = bases.BASES[base], {}
     steps, batch_size, rate, warmup = about.budget(STEPS, BATCH, 1.0, 8)
     asked = [fact["prompt"] for fact in evaluation.facts()[:4]]
     untouched = dict(zip(asked, evaluation.answers(*bases.load(base), asked, max_new_tokens=6)))
-    for task in TASKS:
-        rows.append(
-            {
-                **ledger.get(run=frozen, base=base, task=task, method="none", options={}),
-                "arm": "none",
-                "chosen": True,
-            }
-        )
-        for arm, (method, options, rates) in tqdm(ARMS.items(), desc=f"{base}, {task}"):
-            searched = []
+    settings = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "rate_times": rate,
+        "warmup": warmup,
+        "held_out_rows": about.held_out,
+        "seeds": (0,),
+        "untouched": untouched,
+        "threads": torch.get_num_threads(),
+        "rates": {arm: rates[1:4] for arm, (_, _, rates) in ARMS.items()},
+        "rule": f"{sweeps.RULE}; one seed and no noise here; a row's lr is before rate_times",
+    }
 
-            def get(lr, seed, noise=None):
-                settings = {"method": method, "options": options, "lr": lr, "seed": seed}
-                fixed = {
-                    "count": max(SIZES),
-                    "shuffled": False,
-                    "steps": STEPS,
-                    "batch_size": BATCH,
-                }
-                row = ledger.get(run, noise, base=base, task=task, **settings, **fixed)
-                searched.extend([] if row in searched else [row])
-                return row
-
-            chosen, _ = sweeps.choose(get, rates[1:4], (0,), noises=())
-            rows += [
-                {k: v for k, v in row.items() if k != "shuffled"}
-                | {"arm": arm, "chosen": row["lr"] == chosen}
-                for row in searched
-            ]
-        path = results.save(
-            f"leaderboard-{base}",
-            rows,
-            {
-                "steps": steps,
-                "batch_size": batch_size,
-                "rate_times": rate,
-                "warmup": warmup,
-                "held_out_rows": about.held_out,
-                "seeds": (0,),
-                "untouched": untouched,
-                "threads": torch.get_num_threads(),
-                "rates": {arm: rates[1:4] for arm, (_, _, rates) in ARMS.items()},
-                "rule": f"{sweeps.RULE}; one seed and no noise here; a row's lr is before rate_times",
-            },
-        )
+    def task_done(on, its_rows):
+        by_task[on[1]] = its_rows
+        rows = [row for task in TASKS if task in by_task for row in by_task[task]]
+        path = results.save(f"leaderboard-{base}", rows, settings)
         print(f"{len(rows)} rows in {path.name}")
+
+    raced(searches(base, TASKS, rows_of_arm_once), task_done, f"leaderboard, {base}", **how)
 
 
 def main():
@@ -363,15 +402,23 @@ def main():
     )
     parser.add_argument("--bases", nargs="+", choices=[*BASES, "smollm"], default=BASES)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=tuple(TASKS))
+    sweeps.add_workers(parser)
     parser.add_argument("--save", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    if not given.save:
-        for base in given.bases:
-            os.environ["PEFT_COURSE_BASE"] = base  # its budget and its held-out rows
-            race(base, given.tasks) if base in BASES else race_once(base)
-    save()
+    how = {"workers": sweeps.workers_of(given)}
+    with engine.told():
+        if not given.save:
+            if pocket := [base for base in given.bases if base in BASES]:
+                race(*pocket, only=given.tasks, **how)
+            for base in given.bases:
+                if base not in BASES:
+                    os.environ["PEFT_COURSE_BASE"] = base  # for its answers before any training
+                    race_once(base, **how)
+        save(**how)
 
 
 if __name__ == "__main__":
-    main()
+    from tools import leaderboard  # by this name workers know its functions
+
+    leaderboard.main()

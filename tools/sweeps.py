@@ -1,12 +1,18 @@
 """Sweeps behind the lessons' stored results: every arm gets the same search, by one rule of choice.
 
-    python -m tools.sweeps lora-rank            # names from tools/sweep_plans/; goes on where it was stopped
+    python -m tools.sweeps lora-rank                # names from tools/sweep_plans/; goes on where it was stopped
+    python -m tools.sweeps lora-rank --workers 2    # so many runs at a time; all processors by default
+    ENGINE=ray python -m tools.sweeps lora-rank     # on a Ray cluster (tools/engine.py); the same rows
 
 The rule (`choose`): each arm (task, method, options) is trained at every rate of the grid with three seeds; the rate with the
 best mean validation score wins, ties go to the lower mean validation loss. While the winner lies at an edge of the grid, the grid
 grows there. A rate whose score moves by more than MAX_WOBBLE when only rounding moves is not eligible. Every run is kept,
 chosen or not. The runs that a lesson makes again (`live` in a plan) are repeated under five noises and in two numeric modes, and
 how far each of their numbers moved is stored with them.
+
+Each run has one thread, and this process alone writes them down (tools/ledger.py); if one fails, the others are made before its
+settings are told. The two sweeps whose runs also write a file, dpo-start and rewards-start, belong on one machine. Sweeps that are
+named together are made one after another, for some start from what another one stored.
 """
 
 import argparse
@@ -16,15 +22,14 @@ import json
 import math
 import os
 import pkgutil
-import subprocess
-import sys
 import time
 
 import torch
-from tqdm import tqdm
 
-from tools import sweep_plans
-from utils import ROOT, bases, evaluation, methods, results, tasks, training
+from tools import engine, sweep_plans
+from tools import ledger as ledgers
+from tools.ledger import MODES, Ledger, Missing, rows_of
+from utils import bases, evaluation, methods, results, tasks, training
 
 PLANS = [
     importlib.import_module(f"tools.sweep_plans.{m.name}")
@@ -104,10 +109,6 @@ def run(
 
 MAX_WOBBLE = 0.02
 NOISES, LIVE_NOISES = (1, 2, 3), (1, 2, 3, 4, 5)
-MODES = {
-    "MKL compatible": {"MKL_CBWR": "COMPATIBLE"},
-    "no vector instructions": {"ATEN_CPU_CAPABILITY": "default"},
-}
 ALL_NOISES = (*LIVE_NOISES, *MODES)  # for runs that a lesson makes again
 WIDENED = 3  # a grid grows by at most so many rates at each end
 SERIES = [float(f"{digit}e{power}") for power in range(-6, 3) for digit in (1, 3)]
@@ -126,8 +127,9 @@ def wobble(row, others, columns=None):
 def choose(get, rates, seeds, noises=NOISES):
     """(rate, {rate: wobble of the score} of those that were looked at): the one rule of choice of the course.
 
-    `get(lr, seed, noise)` gives the row of a run, `noise` None for the run as it is. Runs that cannot change the choice are
-    not made: where even perfect scores with the seeds still to come would leave a rate's mean below the best mean.
+    `get(lr, seed, noise)` gives the row of a run, `noise` None for the run as it is; or raises `Missing`, and `choose` does so for
+    all runs that are certainly needed. Runs that cannot change the choice are not made: where even perfect scores with the seeds
+    still to come would leave a rate's mean below the best mean.
     """
     rates, wobbles, first = sorted(rates), {}, seeds[0]
     grown = {0: 0, -1: 0}
@@ -144,7 +146,7 @@ def choose(get, rates, seeds, noises=NOISES):
                 continue
         if best not in wobbles:
             there, columns = get(best, first, None), ("validation_score",)
-            shaken = [get(best, first, noise) for noise in noises]
+            shaken = rows_of(get, [(best, first, noise) for noise in noises])
             wobbles[best] = wobble(there, shaken, columns)["validation_score"] if noises else 0.0
             if wobbles[best] > MAX_WOBBLE:
                 continue
@@ -153,19 +155,20 @@ def choose(get, rates, seeds, noises=NOISES):
 
 def _leader(get, rates, seeds):
     """The rate with the best (mean validation score, -mean validation loss); None of no rates."""
-    done = {lr: [get(lr, seeds[0], None)] for lr in rates}
+    first = rows_of(get, [(lr, seeds[0], None) for lr in rates])
+    done = {lr: [row] for lr, row in zip(rates, first)}
     shares = all(0 <= rows[0]["validation_score"] <= 1 for rows in done.values())
     perfect = 1.0 if shares else math.inf
     leader, leading = None, (-math.inf, 0.0)
     for lr in sorted(rates, key=lambda lr: -done[lr][0]["validation_score"]):
         rows = done[lr]
-        for seed in seeds[1:]:
-            reachable = sum(r["validation_score"] for r in rows) + perfect * (
-                len(seeds) - len(rows)
-            )
+        while missing := seeds[len(rows) :]:
+            reachable = sum(r["validation_score"] for r in rows) + perfect * len(missing)
             if reachable / len(seeds) < leading[0] - 1e-9:
                 break
-            rows.append(get(lr, seed, None))
+            # While there is nothing to fall behind, all seeds are needed.
+            certain = missing if leader is None or perfect == math.inf else missing[:1]
+            rows += rows_of(get, [(lr, seed, None) for seed in certain])
         else:
             reached = _merit(rows)
             if reached > leading:
@@ -187,50 +190,6 @@ def best_rate(rows):
     return max(by_rate, key=lambda lr: _merit(by_rate[lr]))
 
 
-class Ledger:
-    """Finished runs on disk, so that a stopped sweep goes on."""
-
-    def __init__(self, name, again=None):
-        """`again` is the call that makes a run in a process of its own, with {!r} for its settings."""
-        self.again = again or f"sweeps.one({name!r}, {{!r}})"
-        self.path = ROOT / "build" / "sweeps" / f"{name}.jsonl"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        self.rows = [json.loads(line) for line in lines]
-
-    def get(self, run=run, noise=None, **settings):
-        """The stored row of these settings, or a new run, stored before it is returned.
-
-        `noise` is None, the seed of a noise on the weights (PEFT_COURSE_PERTURB), or the name of one of MODES, which needs a
-        process of its own.
-        """
-        key = {**settings, "options": json.dumps(settings["options"]), "noise": noise}
-        found = results.select(self.rows, **key)
-        if not found:
-            found = [{**self._made(run, noise, settings), "noise": noise}]
-            self.rows += found
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(found[0]) + "\n")
-        return {name: value for name, value in found[0].items() if name != "noise"}
-
-    def _made(self, run, noise, settings):
-        if noise in MODES:
-            call = self.again.format(settings)
-            code = f"from tools import {call.split('.')[0]}; print({call})"
-            environment = {**os.environ, **MODES[noise]}
-            done = subprocess.run(
-                [sys.executable, "-c", code], capture_output=True, text=True, env=environment
-            )
-            if done.returncode:
-                raise RuntimeError(f"{call} failed under {noise}: {done.stderr[-2000:]}")
-            return json.loads(done.stdout.splitlines()[-1])
-        os.environ["PEFT_COURSE_PERTURB"] = str(noise or 0)
-        try:
-            return run(**settings)
-        finally:
-            del os.environ["PEFT_COURSE_PERTURB"]
-
-
 def runner_of(plan):
     """The plan's own function that makes a run, or `run`, with what the plan says of rows and tests."""
     given = {k: plan[k] for k in ("keep", "form", "tests", "more") if k in plan}
@@ -243,59 +202,89 @@ def one(name, settings):
     return json.dumps(runner_of(SWEEPS[name])(**settings))
 
 
-def sweep(name):
-    plan = SWEEPS[name]
-    ledger, rows, choices = Ledger(name), [], {}
-    seeds = plan["seeds"]
-    for task, method, options in tqdm(plan["arms"], desc=name):
-        rates = rates_of(plan, method, options)
-        common = {
-            "task": task,
-            "method": method,
-            "options": options,
-            "steps": plan["steps"],
-            "base": plan.get("base", "pocket-s"),
-            "count": plan.get("count"),
-            "batch_size": plan.get("batch_size", 16),
-        }
-        mine = []  # every run of this arm that was made without noise
+def made(name, base, settings, noise):
+    """The row of one run of a sweep, with `base` as the chosen one; what a worker does."""
+    torch.set_num_threads(1)
+    again = f"sweeps.one({name!r}, {settings!r})"
+    return ledgers.made(runner_of(SWEEPS[name]), settings, noise, again, base)
 
-        def get(lr, seed, noise=None):
-            row = ledger.get(runner_of(plan), noise, **common, lr=lr, seed=seed)
-            if noise is None and row not in mine:
-                mine.append(row)
-            return row
 
-        if plan.get(
-            "curve"
-        ):  # all rates with all seeds, for a figure over the rate with its spread
-            for lr in rates:
-                for seed in seeds:
-                    get(lr, seed)
-        # The rate that another arm chose, with all seeds: a race at one common learning rate.
-        shared = choices.get(plan["common"](task, options)) if "common" in plan else None
-        if shared:
-            rates = sorted({*rates, shared})
-            for seed in seeds:
-                get(shared, seed)
-        chosen, wobbles = choose(get, rates, seeds, plan.get("noises", NOISES))
-        choices[task, method, json.dumps(options)] = chosen
-        chosen_rows = [get(chosen, seed) for seed in seeds]
-        live = (task, method, options) in plan.get("live", [])
-        noises = ALL_NOISES if live else plan.get("noises", NOISES)
-        if noises:
-            moved = wobble(chosen_rows[0], [get(chosen, seeds[0], noise) for noise in noises])
-        for row in sorted(mine, key=lambda r: (r["lr"], r["seed"])):
-            row = {**row, "chosen": row["lr"] == chosen}
-            if "common" in plan:
-                row["common"] = row["lr"] == (shared or chosen)
-            if row["lr"] in wobbles:
-                row["eligible"] = wobbles[row["lr"]] <= MAX_WOBBLE
-            if noises and row["chosen"] and row["seed"] == seeds[0]:
-                row |= {"wobble": moved, "wobble_of": len(noises)}
-            rows.append(row)
-        store(name, plan, rows)
-    print(f"{len(rows)} runs in data/results/{name}.json")
+def sweep(name, made=made, **how):
+    """All runs of a sweep; what is there is stored after every arm. `how`: workers and engine of engine.run_all."""
+    plan, found, choices = SWEEPS[name], {}, {}
+    # The chosen base goes along, for a worker's own environment may be another.
+    ledger = Ledger(name, functools.partial(made, name, os.environ.get("PEFT_COURSE_BASE")))
+
+    def finished(at, rows):
+        found[at] = rows
+        choices[arm_of(plan, at)] = next(row["lr"] for row in rows if row["chosen"])
+        store(name, plan, [row for at in sorted(found) for row in found[at]])
+
+    arms = {
+        at: functools.partial(rows_of_arm, plan, at, ledger, choices)
+        for at in range(len(plan["arms"]))
+    }
+    ledgers.complete(arms, finished, name, **how)
+    print(f"{sum(map(len, found.values()))} runs in data/results/{name}.json")
+
+
+def arm_of(plan, at):
+    task, method, options = plan["arms"][at]
+    return task, method, json.dumps(options)
+
+
+def rows_of_arm(plan, at, ledger, choices):
+    """The rows of an arm, by learning rate and seed; Missing while the ledger lacks some. `choices`: {arm: its rate} so far."""
+    task, method, options = plan["arms"][at]
+    rates, seeds = rates_of(plan, method, options), plan["seeds"]
+    common = {
+        "task": task,
+        "method": method,
+        "options": options,
+        "steps": plan["steps"],
+        "base": plan.get("base", "pocket-s"),
+        "count": plan.get("count"),
+        "batch_size": plan.get("batch_size", 16),
+    }
+    mine = []  # every run of this arm that was made without noise
+
+    def get(lr, seed, noise=None):
+        row = ledger.find(noise, **common, lr=lr, seed=seed)
+        if noise is None and row not in mine:
+            mine.append(row)
+        return row
+
+    if plan.get("curve"):  # all rates with all seeds, for a figure over the rate with its spread
+        rows_of(get, [(lr, seed) for lr in rates for seed in seeds])
+    # The rate that an earlier arm chose, with all seeds: a race at one common learning rate.
+    leader = plan["common"](task, options) if "common" in plan else None
+    shared = None
+    if leader in (arm_of(plan, earlier) for earlier in range(at)):
+        if leader not in choices:
+            rows_of(get, [(lr, seeds[0]) for lr in rates])  # needed in any case
+            raise Missing()
+        shared = choices[leader]
+    if shared:
+        rates = sorted({*rates, shared})
+        rows_of(get, [(shared, seed) for seed in seeds])
+    chosen, wobbles = choose(get, rates, seeds, plan.get("noises", NOISES))
+    chosen_rows = rows_of(get, [(chosen, seed) for seed in seeds])
+    live = (task, method, options) in plan.get("live", [])
+    noises = ALL_NOISES if live else plan.get("noises", NOISES)
+    if noises:
+        shaken = rows_of(get, [(chosen, seeds[0], noise) for noise in noises])
+        moved = wobble(chosen_rows[0], shaken)
+    rows = []
+    for row in sorted(mine, key=lambda r: (r["lr"], r["seed"])):
+        row = {**row, "chosen": row["lr"] == chosen}
+        if "common" in plan:
+            row["common"] = row["lr"] == (shared or chosen)
+        if row["lr"] in wobbles:
+            row["eligible"] = wobbles[row["lr"]] <= MAX_WOBBLE
+        if noises and row["chosen"] and row["seed"] == seeds[0]:
+            row |= {"wobble": moved, "wobble_of": len(noises)}
+        rows.append(row)
+    return rows
 
 
 def rates_of(plan, method, options):
@@ -333,15 +322,31 @@ RULE = (
 )
 
 
+def add_workers(parser):
+    parser.add_argument(
+        "--workers", type=int, help="runs at a time; by default all processors, one beside a GPU"
+    )
+
+
+def workers_of(given):
+    """The asked number of workers, or None for all processors; runs that share a GPU go one by one."""
+    return given.workers or (1 if torch.cuda.is_available() else None)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sweep", nargs="+", choices=SWEEPS)
+    add_workers(parser)
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    for name in parser.parse_args().sweep:
-        sweep(name)
+    with engine.told():
+        for name in given.sweep:
+            sweep(name, workers=workers_of(given))
 
 
 if __name__ == "__main__":
-    main()
+    from tools import sweeps  # by this name workers know its functions
+
+    sweeps.main()

@@ -10,11 +10,14 @@ or the sweep has to be made again.
 """
 
 import argparse
+import functools
 import json
+import os
 
 import torch
 
 from tools import leaderboard, sweeps
+from tools.ledger import Ledger
 from utils import results
 
 SETTINGS = ("task", "method", "options", "lr", "seed", "steps", "base", "count", "batch_size")
@@ -46,11 +49,11 @@ def runs_of(name, row):
     settings = {k: row[k] for k in SETTINGS if k in row} | {"options": json.loads(row["options"])}
     if name == "leaderboard":
         settings |= {"shuffled": False}
-        ledger = sweeps.Ledger(f"wobble-{name}", "leaderboard.one({!r})")
-        return lambda noise: ledger.get(leaderboard.run, noise, **settings)
-    ledger = sweeps.Ledger(f"wobble-{name}", f"sweeps.one({name!r}, {{!r}})")
-    runner = sweeps.runner_of(sweeps.SWEEPS[name])
-    return lambda noise: ledger.get(runner, noise, **settings)
+        ledger = Ledger(f"wobble-{name}", leaderboard.made)
+    else:
+        base = os.environ.get("PEFT_COURSE_BASE")
+        ledger = Ledger(f"wobble-{name}", functools.partial(sweeps.made, name, base))
+    return lambda noise: ledger.get(noise, **settings)
 
 
 def measure(name):
