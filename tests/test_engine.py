@@ -204,7 +204,7 @@ cluster.shutdown()
 def test_the_same_rows_on_a_cluster_of_two_nodes_one_of_which_is_lost(tmp_path):
     import json
 
-    pytest.importorskip("ray", reason="ray is not installed: pip install 'ray==2.60.0'")
+    pytest.importorskip("ray", reason="ray is not installed: pip install -r requirements-ray.txt")
     script = tmp_path / "cluster.py"
     script.write_text(CLUSTER.format(root=str(ROOT)))
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": ""}

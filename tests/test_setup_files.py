@@ -58,6 +58,7 @@ def as_pins(requirements):
         "requirements-tune.txt",
         "requirements-site.txt",
         "requirements-lint.txt",
+        "requirements-ray.txt",
         "constraints.txt",
     ],
 )

@@ -220,7 +220,7 @@ cluster.shutdown()
 
 @pytest.mark.slow
 def test_a_ray_cluster_of_two_nodes_one_of_which_is_lost_gives_the_same_rows(saved, tmp_path):
-    pytest.importorskip("ray", reason="ray is not installed: pip install 'ray==2.60.0'")
+    pytest.importorskip("ray", reason="ray is not installed: pip install -r requirements-ray.txt")
     wanted = {n: one_after_another(n)[0] for n in ("invented-common", "invented-live")}
     script = tmp_path / "cluster.py"
     script.write_text(CLUSTER.format(root=str(ROOT)))

@@ -4,7 +4,7 @@
 
 A job is a function that can be imported by name and arguments that can be pickled; its result is
 a row. By default spawned processes of this machine do the work, one thread each. `ENGINE=ray` in
-the environment gives the same jobs to a Ray cluster (`pip install 'ray==2.60.0'`), `ENGINE=here`
+the environment gives the same jobs to a Ray cluster (`requirements-ray.txt`), `ENGINE=here`
 does them one after another in the calling process, for a debugger. `done` is called in the calling
 process alone, so one writer is enough, and a run that was stopped goes on if the caller leaves out
 the jobs whose rows it has. A job whose worker was lost is done again.
@@ -214,7 +214,7 @@ def _ray(jobs, done, failed, workers):
     except ImportError:
         raise RuntimeError(
             "ENGINE=ray needs the package ray, which is not installed here. Install it with "
-            "`pip install 'ray==2.60.0'`, or leave ENGINE out to use this machine alone."
+            "`pip install -r requirements-ray.txt`, or leave ENGINE out to use this machine alone."
         ) from None
     began = not ray.is_initialized()
     if began:
