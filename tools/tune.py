@@ -3,8 +3,8 @@
     python -m tools.tune MODEL=… FILE=… [STEPS=200 RANK=16 …]
 
 `make tune MODEL=… FILE=…` calls it with --make: the settings are then what make was told. What
-cannot work is refused in a sentence before a kernel starts: a file that is not there, whose rows are not
-understood or too few, a setting that the lesson does not have, a value of the wrong kind.
+cannot work is refused in a sentence before a kernel starts: a file that is not there, rows that are
+not understood or too few, a setting that the lesson does not have, a value of the wrong kind.
 """
 
 import ast
