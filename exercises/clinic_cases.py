@@ -27,7 +27,7 @@ CAUSES = {
             "no EOS in the labels",
             "labels",
             lambda c: not c["eos"],
-            "the last labels of a row are {last_labels}, {eos_word}",
+            "the last labels of a row are {ends_word}",
             "End every training row with the EOS token, and leave it in the labels.",
         ),
         Cause(
@@ -56,7 +56,7 @@ CAUSES = {
             "adapter merged twice",
             "loading",
             lambda c: c["lost_tensors"] == 0 and c["times"] > 1.5,
-            "the model that answers holds the learned change {times:.1f} times",
+            "{times_word}",
             "Merge once, save the result under a new name, and never load the adapter over it.",
         ),
         Cause(
@@ -100,7 +100,8 @@ CAUSES = {
             "learning rate too high",
             "change",
             lambda c: c["change"] > 0.2,
-            "the learned change is {change:.0%} of the size of the weights",
+            "the learning rate is {lr:g} and the learned change {size_word}; a healthy run has "
+            "{healthy_lr:g} and {healthy_change:.0%}",
             "Take a learning rate ten times lower, and watch what the base knew.",
         ),
         Cause(
@@ -122,15 +123,14 @@ CAUSES = {
             "rank too small",
             "healthy",
             lambda c: False,
-            "the rank is 8, as in a healthy run of this pipeline, which scores {healthy:.2f}",
+            "the rank is 8, {rank_word}",
             "",
         ),
         Cause(
             "too few steps",
             "healthy",
             lambda c: False,
-            "there are {steps} steps; a healthy run of this pipeline takes 40 and scores "
-            "{healthy:.2f}",
+            "{steps_word}",
             "",
         ),
     )
@@ -169,7 +169,7 @@ CASES = [
     ),
     Case(
         3,
-        "It trained without an error, and the loss hardly moved.",
+        "It trained without an error, and the loss does not fall.",
         "optimiser made too early",
         {"optimiser_first": True},
         {"optimiser_first": False},

@@ -272,3 +272,38 @@ def test_the_page_of_the_site_links_every_lesson_of_the_index():
     wanted = {f"{p['lesson']:02d}" for g in symptoms.groups() for one in g["symptoms"]
               for p in one["places"] if p["lesson"] in there}  # fmt: skip
     assert linked == wanted and "out of memory at step 40" in page
+
+
+# ---- what a wrong name is told ----
+
+
+@pytest.mark.parametrize(
+    "number, name, says",
+    [
+        (2, "no EOS in the labels", "are none, so it is not EOS alone"),
+        (3, "adapter merged twice", "nothing was learned"),
+        (6, "too few steps", "broke off in step 27 of 40"),
+        (7, "too few steps", "broke off in step 2 of 30"),
+        (7, "adapter merged twice", "the weights are nan"),
+        (7, "learning rate too high", "the learning rate is 0.005"),
+        (10, "too few steps", "160 steps are enough to get 1.00"),
+        (11, "rank too small", "it is enough to get 0.96"),
+    ],
+)
+def test_a_reason_does_not_speak_for_the_wrong_cause(number, name, says):
+    right, text = clinic.Case(number, ROWS[number]).judge(name)
+    assert not right and says in text and "nan%" not in text and "nan times" not in text
+
+
+@each_case
+def test_the_symptom_can_be_had_as_a_number(number, case, capsys):
+    case.look("symptom")
+    said = capsys.readouterr().out
+    assert clinic.MEASURES[CASES[number].measure] in said and re.search(r"\d", said.split(":")[-1])
+
+
+@pytest.mark.parametrize("number", [6, 7])
+def test_a_run_that_broke_off_has_no_scores(number, case, capsys):
+    for name in ("padding", "rows"):
+        case.look(name)
+        assert "the run had stopped" in capsys.readouterr().out

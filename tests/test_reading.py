@@ -347,6 +347,10 @@ CALLED = [Q, {**say(""), "tool_calls": [TOOL]}, {"role": "tool", "content": "3"}
 SCHEMAS = {
     "Alpaca": ({"instruction": "q", "input": None, "output": "a"}, [Q, A]),
     "Alpaca with an input": ({"instruction": "q", "input": "i", "output": "a"}, [ask("q\n\ni"), A]),
+    "Alpaca with nothing but an input": (
+        {"instruction": " ", "input": "q", "output": "a"},
+        [Q, A],
+    ),
     "history": (
         {"instruction": "q2", "output": "a", "system": "s", "history": [["q", "a"]]},
         [{"role": "system", "content": "s"}, Q, A, ask("q2"), A],
@@ -744,3 +748,19 @@ def test_the_folder_works_without_the_course(tmp_path):
         check=False,
     )
     assert ran.stdout.startswith("set() mine.csv: 3 rows read, 3 kept, 0 rejected"), ran.stderr
+
+
+def test_a_question_in_the_input_alone_is_kept_and_counted():
+    rows = [
+        {"instruction": "", "input": f"What is {n}?", "output": "A number."} for n in ("2", "3.5")
+    ]
+    rows += [{"instruction": "Say it.", "input": "It", "output": "It."}]
+    rows += [{"instruction": "", "input": "", "output": "Nobody asked."}]
+    report = reading.check(rows)
+    assert [row["messages"][0]["content"] for row in report.kept] == [
+        "What is 2?",
+        "What is 3.5?",
+        "Say it.\n\nIt",
+    ]
+    assert "'instruction' is empty" in str(report.rejected)
+    assert any("empty in 2 rows, and the question is taken" in note for note in report.notes)

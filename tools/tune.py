@@ -3,13 +3,15 @@
     python -m tools.tune MODEL=… FILE=… [STEPS=200 RANK=16 …]
 
 `make tune MODEL=… FILE=…` calls it with --make: the settings are then what make was told. What
-cannot work is refused in a sentence before a kernel starts: a file that is not there or whose rows
-are not understood, a setting that the lesson does not have, a value of the wrong kind.
+cannot work is refused in a sentence before a kernel starts: a file that is not there, rows that are
+not understood or too few, a setting that the lesson does not have, a value of the wrong kind.
 """
 
 import ast
 import importlib.util
+import json
 import logging
+import math
 import os
 import pathlib
 import re
@@ -22,6 +24,8 @@ from utils import ROOT, reading
 LESSON = "16_your_model_your_file.ipynb"
 # What `make` is told and the lesson is not.
 OF_MAKE = {"PYTHON", "VENV", "WORKERS", "FLAGS", "BASE", "THREADS", "TORCH", "LESSON", "NUMERICS"}
+FORMS, TRACKERS = ("auto", "chat", "pairs"), ("tensorboard", "none")
+FEWEST = 10  # rows; the lesson's last section asks for fifty
 YES, NO = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
 
@@ -56,16 +60,21 @@ def value_of(name, text, default):
         if text.lower() in YES + NO:
             return text.lower() in YES
         raise Refused(f"{name} is {text!r}; say {name}=yes or {name}=no.")
+    least = "0 or above" if name == "SEED" else "above 0"
     try:
         value = ast.literal_eval(text)
         good = isinstance(value, int | float) and not isinstance(value, bool)
-        if not good or value < 0 or (value == 0 and name != "SEED"):
+        if not good or not math.isfinite(value) or value < 0 or (value == 0 and name != "SEED"):
             raise ValueError
     except (ValueError, SyntaxError):
-        raise Refused(f"{name} is {text!r}; it must be a number above 0.") from None
-    if name != "LEARNING_RATE" and value != int(value):
+        raise Refused(f"{name} is {text!r}; it must be a number {least}.") from None
+    if name == "LEARNING_RATE":
+        if value >= 1:
+            raise Refused(f"{name} is {text!r}; LoRA's learning rates lie between 1e-5 and 1e-2.")
+        return float(value)
+    if value != int(value):
         raise Refused(f"{name} is {text!r}; it must be a whole number.")
-    return float(value) if name == "LEARNING_RATE" else int(value)
+    return int(value)
 
 
 def told_to_make(environment):
@@ -84,7 +93,9 @@ def chosen(words, defaults):
         name, equals, text = word.partition("=")
         if name in OF_MAKE:
             continue
-        if not equals or name not in defaults:
+        if not equals:
+            raise Refused(f"{word!r} is no setting. Say for example FILE={word}.")
+        if name not in defaults:
             raise Refused(f"There is no setting {name}. The settings: {', '.join(defaults)}.")
         found[name] = value_of(name, text, defaults[name])
     return found
@@ -98,12 +109,16 @@ def check(given):
     for name in ("FILE", "KEEP", "FOLDER"):
         if given.get(name):
             given[name] = str(pathlib.Path(given[name]).expanduser().absolute())
-    try:
-        reading.recognise(reading.read(given["FILE"]))
-    except (OSError, ValueError) as error:
-        raise Refused(str(error)) from None
-    if given.get("KEEP") and not pathlib.Path(given["KEEP"]).exists():
-        raise Refused(f"There is no file {given['KEEP']}, which KEEP names.")
+    for name, known in (("FORMAT", FORMS), ("TRACK", TRACKERS)):
+        if given.get(name, known[0]) not in known:
+            raise Refused(f"{name} is {given[name]!r}; it can be {', '.join(known)}.")
+    if given.get("FOLDER"):
+        make_folder(given["FOLDER"])
+    check_rows(given)
+    if given.get("KEEP"):
+        check_kept(pathlib.Path(given["KEEP"]))
+    if given.get("MODEL") == "":
+        raise Refused("MODEL is empty; say a folder or an id such as owner/name.")
     if model := given.get("MODEL"):
         place = pathlib.Path(model).expanduser()
         if place.is_dir():
@@ -113,6 +128,57 @@ def check(given):
         elif not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or model.startswith("."):
             raise Refused(f"{model} is neither a folder here nor an id such as owner/name.")
     return given
+
+
+def make_folder(path):
+    try:
+        pathlib.Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"Nothing can be written to {path}: {error.strerror}.") from None
+
+
+def check_rows(given):
+    """Refused where the rows of FILE are not what the lesson trains on."""
+    try:
+        rows = reading.read(given["FILE"])
+        schema = reading.recognise(rows)
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from None
+    form, name = given.get("FORMAT", "auto"), pathlib.Path(given["FILE"]).name
+    if schema.kind == "pairs" and form == "auto":
+        raise Refused(
+            f"{name} holds preference pairs. Lesson 14 trains on both answers of a pair; to train "
+            "on the chosen answers alone, say FORMAT=pairs."
+        )
+    if form not in ("auto", schema.kind):
+        raise Refused(f"FORMAT is {form!r}, and {name} was taken for {schema.name}.")
+    if len(rows) < FEWEST:
+        raise Refused(
+            f"{name} has {reading.count(len(rows), 'row')}. That is too few to train on and to "
+            f"test on; bring {FEWEST} or more, better 50."
+        )
+    if group := given.get("GROUP"):
+        columns = list(dict.fromkeys(c for row in rows if isinstance(row, dict) for c in row))
+        if group not in columns:
+            raise Refused(
+                f"GROUP is {group!r}, and {name} has no such column. It has: {', '.join(columns)}."
+            )
+
+
+def check_kept(path):
+    """Refused where KEEP is no file of questions with choices."""
+    if not path.is_file():
+        raise Refused(f"There is no file {path}, which KEEP names.")
+    try:
+        first = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
+        good = 0 <= first["answer"] < len(first["choices"]) and first["question"]
+    except (ValueError, LookupError, TypeError):
+        good = False
+    if not good:
+        raise Refused(
+            f"{path.name}, which KEEP names, must be JSON lines with question, choices and answer, "
+            "the number of the right choice from 0."
+        )
 
 
 def run(words, to=None):
@@ -130,8 +196,8 @@ def run(words, to=None):
     model = pathlib.Path(given.get("MODEL", "pocket")).name
     name = f"{model}-{pathlib.Path(given['FILE']).name.split('.')[0]}"
     given.setdefault("FOLDER", str((to or ROOT / "build" / "runs") / name))
-    report = pathlib.Path(given["FOLDER"]).with_suffix(".ipynb")
-    report.parent.mkdir(parents=True, exist_ok=True)
+    report = pathlib.Path(given["FOLDER"] + ".ipynb")
+    make_folder(given["FOLDER"])
     os.environ.setdefault("PEFT_COURSE_QUIET", "1")
     try:
         papermill.execute_notebook(
@@ -141,6 +207,7 @@ def run(words, to=None):
             cwd=str(source.parent),
             kernel_name="python3",
             progress_bar=False,
+            extra_arguments=["--log-level=40"],  # nothing of the kernel's own on the screen
         )
     except PapermillExecutionError as error:
         raise Refused(

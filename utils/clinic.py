@@ -11,6 +11,7 @@ exercises/clinic_runs.py. tools/clinic.py stored the broken ones in data/results
 """
 
 import difflib
+import math
 import time
 
 from . import results
@@ -53,28 +54,99 @@ def chart_of(record):
     return {k: float("nan") if v is None else v for k, v in record["chart"].items()}
 
 
-def words(chart):
-    """The chart with its yes and no in words, for the sentences of the causes."""
+def broke_off(record):
+    """Did the run end before its last step, so that no model answered?"""
+    return record["measures"]["steps_done"] < record["settings"]["steps"]
+
+
+def healthy_run():
+    """What a healthy run of the pipeline has, on the task facts."""
+    stored = results.load("clinic")
+    # case 13 is broken by how its model answers: its training is the healthy one
+    trained = next(r for r in stored["rows"] if r["case"] == 13)
+    return {
+        "healthy": stored["settings"]["healthy_score"],
+        "healthy_lr": trained["settings"]["lr"],
+        "healthy_steps": trained["settings"]["steps"],
+        "healthy_change": trained["chart"]["change"],
+    }
+
+
+def change_words(chart):
+    """(size of the learned change, how many times it is in the weights that answer), as text."""
+    if math.isnan(chart["change"]):
+        return "not a number", "the weights are nan, so what was merged cannot be counted"
+    size = f"{chart['change']:.0%} of the size of the weights"
+    if not chart["change"]:
+        return size, "nothing was learned, so there is nothing that could be merged"
+    return size, f"the learned change is in the weights that answer {chart['times']:.1f} times"
+
+
+def enough_words(record):
+    """(what speaks against too few steps, what speaks against too small a rank)"""
+    steps, score = record["settings"]["steps"], record["measures"]["score"]
+    well = healthy_run()
+    rank = f"as in a healthy run of this pipeline, which scores {well['healthy']:.2f}"
+    if broke_off(record):
+        return (
+            f"the run broke off in step {record['measures']['steps_done'] + 1} of {steps}, and more "
+            "steps would not mend that",
+            rank,
+        )
+    if record["settings"]["task"] != "facts":
+        return (
+            f"{steps} steps are enough to get {score:.2f} of its test rows right",
+            f"and it is enough to get {score:.2f} of its test rows right",
+        )
+    return (
+        f"there are {steps} steps; a healthy run of this pipeline takes {well['healthy_steps']} and "
+        f"scores {well['healthy']:.2f}",
+        rank,
+    )
+
+
+def words(record):
+    """A run's chart with its yes and no in words, for the sentences of the causes."""
+    chart = chart_of(record)
     same = chart["trained_prompt"] == chart["served_prompt"]
+    ends = "as they should be" if chart["eos"] else "and EOS is not the last of them"
+    size, times = change_words(chart)
+    steps, rank = enough_words(record)
     return {
         **chart,
+        **healthy_run(),
+        "lr": record["settings"]["lr"],
+        "size_word": size,
+        "times_word": times,
+        "steps_word": steps,
+        "rank_word": rank,
         "checkpointing_word": "on" if chart["checkpointing"] else "off",
         "needs": "requires" if chart["inputs_need_gradients"] else "does not require",
-        "eos_word": "as they should be" if chart["eos"] else "and EOS is not the last of them",
+        "ends_word": f"{chart['last_labels']}, {ends}"
+        if chart["trained_tokens"]
+        else "none, so it is not EOS alone that is missing",
         "prompts_word": "the same" if same else "not the same",
-        "healthy": results.load("clinic")["settings"]["healthy_score"],
     }
 
 
 def worst_steps(log):
-    """The log's lines with the most memory and with the median, as (step, tokens, MiB)."""
+    """The log's lines with the median and with the most memory, as (step, tokens, MiB)."""
     by_size = sorted(log, key=lambda line: line["mib"])
-    return [(line["step"], line["longest"], line["mib"]) for line in (by_size[len(log) // 2],
-                                                                      by_size[-1])]  # fmt: skip
+    two = (by_size[len(log) // 2], by_size[-1])
+    return dict.fromkeys((line["step"], line["longest"], line["mib"]) for line in two)
+
+
+def answered(record, *sentences):
+    """The sentences, where a model answered at all."""
+    return sentences if not broke_off(record) else ["no answers: the run had stopped"]
 
 
 # What can be looked at: each gives sentences from a run's record.
 LOOKS = {
+    "symptom": lambda r, c: [
+        f"{MEASURES[name]}: {measured(r, name):.{0 if name == 'steps_done' else 2}f}"
+        for name in [_cases()[r["case"]].measure]
+    ],
     "labels": lambda r, c: [
         f"the first row as it trains: {c['row']!r}",
         f"{c['trained_tokens']} of its {c['row_tokens']} tokens have a label; "
@@ -86,20 +158,22 @@ LOOKS = {
     ],
     "gradients": lambda r, c: [
         f"grad_norm of the adapter at the first step: {c['gradient']:.3f}",
-        f"what enters the first block requires a gradient: {c['inputs_need_gradients']}",
         f"activation checkpointing: {'on' if c['checkpointing'] else 'off'}",
+        f"what enters the first block requires a gradient: {c['inputs_need_gradients']} "
+        "(only a run with checkpointing needs that)",
     ],
     "dtypes": lambda r, c: [
         f"frozen base: {c['base_dtype']}; adapter: {c['adapter_dtype']}",
         f"the 1e-8 that AdamW adds to its divisor is {c['epsilon']:.0e} in {c['adapter_dtype']}",
     ],
     "change": lambda r, c: [
-        f"the learned change is {c['change']:.0%} of the size of the weights that it changes"
+        f"the learned change is {change_words(c)[0]}",
+        f"in a healthy run of this pipeline: {healthy_run()['healthy_change']:.0%}",
     ],
     "loading": lambda r, c: [
         f"tensors of the saved adapter: {c['tensors']}; without a place in the model that answers: "
         f"{c['lost_tensors']}",
-        f"times that the learned change is in the weights that answer: {c['times']:.1f}",
+        change_words(c)[1],
     ],
     "base": lambda r, c: [
         f"fingerprint of the base in training: {c['base_trained']}",
@@ -111,13 +185,19 @@ LOOKS = {
     ],
     "padding": lambda r, c: [
         f"prompts of a batch are padded on the {c['padding_side']}",
-        f"eight questions, each alone: {r['measures']['score_alone']:.2f} right; "
-        f"in one batch: {r['measures']['score_batch']:.2f}",
+        *answered(
+            r,
+            f"eight questions, each alone: {r['measures']['score_alone']:.2f} right; "
+            f"in one batch: {r['measures']['score_batch']:.2f}",
+        ),
     ],
     "rows": lambda r, c: [
         f"training rows: {c['rows']}; test rows: {c['test_rows']}; in both: {c['shared_rows']}",
-        f"right on the test rows: {r['measures']['score']:.2f}; on a colleague's new questions: "
-        f"{r['measures']['score_fresh']:.2f}",
+        *answered(
+            r,
+            f"right on the test rows: {r['measures']['score']:.2f}; on a colleague's new "
+            f"questions: {r['measures']['score_fresh']:.2f}",
+        ),
     ],
     "lengths": lambda r, c: [
         f"tokens of a row: median {c['median_tokens']}, longest {c['longest_tokens']}",
@@ -127,7 +207,8 @@ LOOKS = {
         ),
     ],
     "healthy": lambda r, c: [
-        f"a healthy run of this pipeline: rank 8, 40 steps, {words(c)['healthy']:.2f} right"
+        "a healthy run of this pipeline, on the task facts: rank 8, {healthy_steps} steps, learning "
+        "rate {healthy_lr:g}; {healthy:.2f} right".format(**healthy_run())
     ],
 }
 
@@ -185,8 +266,7 @@ class Case:
             told = "Say one of these, in quotation marks:" if said is None else odd
             return False, f"{told}\n{listing(known)}"
         cause = known[name]
-        known_of_run = words(chart_of(self.record))
-        seen = cause.seen.format(**known_of_run, steps=self.record["settings"]["steps"])
+        seen = cause.seen.format(**words(self.record))
         if name == self.about.cause:
             return True, f"Yes: {name}. In this run {seen}.\nCure: {cause.cure}"
         if name not in self.wrong:

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 from .files import read
-from .messages import question_and_answer, to_messages, trees_of
+from .messages import asked_in_input, question_and_answer, to_messages, trees_of
 from .report import Fault, Reason, Report, UnknownSchema, count, listed
 from .schemas import MISSING, SAYS, SPEAKS, both_in_one, cell, listed_value, recognise
 from .texts import TEMPLATE, forbidden, near, special_tokens, squeezed
@@ -104,6 +104,11 @@ def check(
     if unfinished := sum(answer != answer.rstrip() for answer in answers):
         notes.append(
             f"white space ends the answer of {count(unfinished, 'row')}; it is trained as it stands"
+        )
+    if moved := sum(bool(asked_in_input(rows[n - 1], schema)) for n in numbers):
+        notes.append(
+            f"{schema.columns['question']!r} is empty in {count(moved, 'row')}, and the question "
+            f"is taken from {schema.columns['context']!r}"
         )
     fields = _message_fields(rows, schema)
     if fields:

@@ -42,6 +42,15 @@ def optional_text(value, where):
     return text_of(value, where)
 
 
+def asked_in_input(row, schema):
+    """Is the instruction of an Alpaca row blank, so that its input is the whole question?"""
+    ask, context = (schema.columns.get(part) for part in ("question", "context"))
+    if not isinstance(row, dict) or not context or plain(context) != "input":
+        return False
+    blank, said = cell(row, ask), cell(row, context)
+    return isinstance(blank, str) and not blank.strip() and isinstance(said, str) and said.strip()
+
+
 def parts(row, schema):
     """{"system", "question", "context", "answer", "history"} of a row with one question and one
     answer, checked.
@@ -57,13 +66,14 @@ def parts(row, schema):
         there = f"; the row has {listed(map(repr, row))}" if row else ""
         fields = " and ".join(map(repr, lost))
         raise Fault(f"the field {fields} is missing{there}", f"{lost} missing")
+    asks = columns["context"] if asked_in_input(row, schema) else columns["question"]
     made = {
-        "question": text_of(cell(row, columns["question"]), columns["question"]),
+        "question": text_of(cell(row, asks), asks),
         "answer": text_of(cell(row, columns["answer"]), columns["answer"]),
     }
     for part in ("context", "system"):
         column = columns.get(part)
-        made[part] = optional_text(cell(row, column), column) if column else ""
+        made[part] = optional_text(cell(row, column), column) if column not in (None, asks) else ""
     history = listed_value(cell(row, columns["history"])) if columns.get("history") else None
     made["history"] = [] if history in (None, MISSING, "") else history
     if not isinstance(made["history"], list) or not all(map(is_pair, made["history"])):
