@@ -78,7 +78,4 @@ SWEEPS = {
         arms=[("data_to_text", *arm) for arm in (PREFIX, LORA, FULL, MLP, *SHORT)],
     ),
     "prefix-new-form": dict(COMMON, arms=[("data_to_text", *arm) for arm in (PREFIX, LORA)]),
-    "prefix-few-rows": dict(
-        COMMON, form=guide, count=50, arms=[("data_to_text", *arm) for arm in (PREFIX, FULL)]
-    ),
 }
