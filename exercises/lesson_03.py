@@ -147,6 +147,10 @@ def _searches():
             0.1,
         ),
         "a slack of 0, where the best rate itself must remain": (runs, 0.0),
+        "a search where a rate that has learned little keeps most": (
+            _search({1e-4: (0.3, 0.3, 0.95), 1e-3: (0.9, 0.9, 0.8)}),
+            0.05,
+        ),
     }
 
 
@@ -199,6 +203,23 @@ def _of_single_runs(runs, slack):
     return max(enough, key=lambda r: r["facts_kept"])["lr"]
 
 
+def _mixed(mix):
+    """The mistake that mixes mean score and mean facts kept into one number and takes the best."""
+
+    def choose(runs, slack):
+        def of(lr, column):
+            return statistics.fmean(r[column] for r in runs if r["lr"] == lr)
+
+        value = {
+            lr: round(mix(of(lr, "validation_score"), of(lr, "facts_kept")), 9)
+            for lr in {r["lr"] for r in runs}
+        }
+        best = {lr for lr in value if value[lr] == max(value.values())}
+        return best if len(best) > 1 else best.pop()
+
+    return choose
+
+
 @exercise(2, "Give the rate that has learned the task about as well as the best and keeps most.")
 def choose_rate(answer):
     mean, median = statistics.fmean, statistics.median
@@ -211,6 +232,12 @@ def choose_rate(answer):
                 "You chose the rate that keeps most, whatever it has learned. First the score, "
                 "then the facts.",
                 _rule(ignore=True),
+            ),
+            (
+                "You made one number of score and facts. The task has an order: first the rates "
+                "within the slack, then the facts.",
+                _mixed(lambda score, facts: score + facts),
+                _mixed(lambda score, facts: score * facts),
             ),
             (
                 "You looked at the test score. A choice that looks at test rows spoils them as "

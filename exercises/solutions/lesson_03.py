@@ -121,6 +121,28 @@ MISTAKES = {
             choose((' if mean(lr, "validation_score") >= best - slack', "")),
             "First the score",
         ),
+        (
+            "score plus facts",
+            choose(
+                (
+                    'max(enough, key=lambda lr: mean(lr, "facts_kept"))',
+                    "max(rates, key=lambda lr: mean(lr, 'validation_score') + "
+                    "mean(lr, 'facts_kept'))",
+                )
+            ),
+            "The task has an order",
+        ),
+        (
+            "score times facts",
+            choose(
+                (
+                    'max(enough, key=lambda lr: mean(lr, "facts_kept"))',
+                    "max(rates, key=lambda lr: mean(lr, 'validation_score') * "
+                    "mean(lr, 'facts_kept'))",
+                )
+            ),
+            "The task has an order",
+        ),
         ("test score", choose(("validation_score", "test_score")), "spoils them as a test"),
         ("single runs", SINGLE, "Single runs decide"),
         (
