@@ -82,6 +82,10 @@ def write_chatml(answer):
                 lambda m, ask: _chatml(m, ask).removesuffix("\n"),
             ),
             (
+                "A new line stands in front of <|im_end|>. It comes at once behind the content.",
+                lambda m, ask: _chatml(m, ask, close=f"\n{CLOSE}"),
+            ),
+            (
                 "The messages are not closed: <|im_end|> is missing.",
                 lambda m, ask: _chatml(m, ask, close=""),
             ),
@@ -202,6 +206,10 @@ def make_labels(answer):
             (
                 "You masked with 0, which is a token like any other. Which number is skipped?",
                 lambda i, p, n: masked(i, p, n, 0),
+            ),
+            (
+                "You masked with -1. PyTorch skips the label -100.",
+                lambda i, p, n: masked(i, p, n, -1),
             ),
             ("That is a copy of the ids: everything trains.", lambda i, p, n: i),
             ("Everything is masked: nothing is learned.", lambda i, p, n: [IGNORE] * len(i)),

@@ -30,6 +30,11 @@ def pairs_from_ratings(answer):
             )
         scores = dict(rated)
         texts = [r[key] for r in got for key in keys]
+        if any(
+            isinstance(t, str) and t not in (*scores, prompt) and t.strip() in (*scores, prompt)
+            for t in texts
+        ):
+            raise Hint("You added white space to a text. Give the texts as they came.")
         if any(not isinstance(t, str) for t in texts) or any(
             r["chosen"] not in scores or r["rejected"] not in scores for r in got
         ):

@@ -152,6 +152,11 @@ MISTAKES = {
         ),
         ("joined", without_last, "has no new line behind it"),
         ("strip at the end", lambda m, ask: chatml(m, ask).strip(), "has no new line behind it"),
+        (
+            "line end before im_end",
+            lambda m, ask: chatml(m, ask).replace("<|im_end|>", "\n<|im_end|>"),
+            "in front of <|im_end|>",
+        ),
         ("not closed", lambda m, ask: chatml(m, ask).replace("<|im_end|>", ""), "not closed"),
         ("eos", lambda m, ask: chatml(m, ask).replace("<|im_end|>", "</s>"), "with </s>"),
         ("strip", with_other(lambda x: {"content": x["content"].strip()}), "white space"),
@@ -204,6 +209,13 @@ MISTAKES = {
                 0 if i == -100 else i for i in make_labels(ids, prompt, length)
             ],
             "masked with 0",
+        ),
+        (
+            "mask -1",
+            lambda ids, prompt, length: [
+                -1 if i == -100 else i for i in make_labels(ids, prompt, length)
+            ],
+            "masked with -1",
         ),
         ("copy", lambda ids, prompt, length: list(ids), "everything trains"),
         ("in place", in_place, "changes `ids`"),

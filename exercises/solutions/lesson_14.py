@@ -166,6 +166,11 @@ MISTAKES = {
         ),
         ("ratings", ratings, "not their ratings"),
         (
+            "a space in front",
+            lambda prompt, rated: pairs(prompt, [(f" {text}", rating) for text, rating in rated]),
+            "added white space",
+        ),
+        (
             "written in",
             lambda prompt, rated: pairs(prompt, [("a", 3), ("b", 5), ("c", 3), ("d", 1)]),
             "texts that you were given",

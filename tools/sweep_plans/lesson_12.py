@@ -192,7 +192,14 @@ SWEEPS = {
         arms=[("instructions", "lora", {"packing": how}) for how in ("mask", "triangle")],
     ),
     # one fitting rate and one ten times as high: no search, every rate with every seed
-    "instruction-split": dict(run=run_split, seeds=(0, 1, 2), steps=80, rates=(1e-3,), arms=SPLITS),
+    "instruction-split": dict(
+        run=run_split,
+        seeds=(0, 1, 2),
+        steps=80,
+        rates=(1e-3,),
+        live=SPLITS[:1],
+        arms=SPLITS,
+    ),
     "instruction-split-high": dict(
         run=run_split, seeds=(0, 1, 2), steps=80, rates=(1e-2,), arms=SPLITS
     ),
