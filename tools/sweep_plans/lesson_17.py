@@ -213,7 +213,9 @@ BLOCKS = {
 
 
 def arms(task, rank):
-    return [(task, m, {"block": BLOCKS[rank]} if m == "oft" else {"rank": rank}) for m in GRIDS]
+    """The methods that have a grid for this rank; one more method is one more line in GRIDS."""
+    found = ((m, {"block": BLOCKS[rank]} if m == "oft" else {"rank": rank}) for m in GRIDS)
+    return [(task, m, options) for m, options in found if set(options.values()) <= set(GRIDS[m])]
 
 
 def start(method, options):
