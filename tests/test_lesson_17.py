@@ -220,7 +220,7 @@ def test_a_reader_can_race_one_more_method(monkeypatch):
 
 
 def test_a_reader_can_race_one_more_method_beside_the_variants(monkeypatch, tmp_path):
-    """As CONTRIBUTING says: a function in METHODS and a line in GRIDS; at LoRA's rate and at its own."""
+    """As CONTRIBUTING says: a function in METHODS and a line in GRIDS; at both learning rates."""
 
     def norms_only(model, rank=8):
         for name, p in model.named_parameters():
@@ -251,7 +251,7 @@ def test_a_reader_can_race_one_more_method_beside_the_variants(monkeypatch, tmp_
 
 
 def test_adalora_trains_as_peft_asks():
-    """Its hooks add the gradient of peft's own penalty, and the call after each step leaves the wanted rank."""
+    """Its hooks add the gradient of peft's penalty, and what is left has the wanted rank."""
     model = methods.apply("adalora", small_mistral(10), rank=4, steps=10)
     ids = torch.randint(0, 97, (2, 9))
     for name, p in model.named_parameters():
@@ -341,3 +341,28 @@ def test_a_common_rate_is_run_with_all_seeds(monkeypatch, tmp_path):
     assert {r["lr"] for r in dora if r["common"]} == {3e-3}
     assert {r["lr"] for r in dora if r["chosen"]} == {1e-2}
     assert all(r["common"] == r["chosen"] for r in results.select(saved["rows"], method="lora"))
+
+
+# ---- what is stored ----
+
+
+@pytest.mark.parametrize("name", ["beyond-lora", "beyond-lora-32", "beyond-kept", "beyond-more"])
+def test_a_stored_sweep_is_whole(name):
+    """All arms of the plan are there, each with three seeds at its own learning rate and a wobble."""
+    stored = results.load(name)
+    assert stored["settings"]["arms_done"] == stored["settings"]["arms"]
+    for task, method, options in sweeps.SWEEPS[name]["arms"]:
+        rows = results.select(stored["rows"], task=task, method=method, options=json.dumps(options))
+        best = results.select(rows, chosen=True)
+        assert {r["seed"] for r in best} == {0, 1, 2} and len({r["lr"] for r in best}) == 1
+        assert best[0]["wobble"]["test_score"] >= 0 and best[0]["wobble_of"] >= 1
+        if "common" in sweeps.SWEEPS[name]:
+            assert {r["seed"] for r in rows if r["common"]} == {0, 1, 2}, (task, method)
+
+
+def test_what_is_kept_is_counted_on_countries_that_no_remedy_saw():
+    shown, asked = lesson_17.world_facts(0), lesson_17.world_facts(1)
+    assert {r["country"] for r in shown}.isdisjoint(r["country"] for r in asked)
+    rows = results.load("beyond-kept")["rows"]
+    assert all("facts_unseen" in r for r in rows)
+    assert all(("damped_unseen" in r) == (r["method"] in ("lora", "replay")) for r in rows)

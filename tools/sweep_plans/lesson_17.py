@@ -2,7 +2,7 @@
 
 import json
 
-from utils import bases, evaluation, methods, modules, results, tasks
+from utils import bases, evaluation, methods, modules, tasks
 
 
 def dora(model, rank=8):
