@@ -348,7 +348,7 @@ def test_a_common_rate_is_run_with_all_seeds(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["beyond-lora", "beyond-lora-32", "beyond-kept", "beyond-more"])
 def test_a_stored_sweep_is_whole(name):
-    """All arms of the plan are there, each with three seeds at its own learning rate and a wobble."""
+    """All arms of the plan are there, each with three seeds at its own rate and a wobble."""
     stored = results.load(name)
     assert stored["settings"]["arms_done"] == stored["settings"]["arms"]
     for task, method, options in sweeps.SWEEPS[name]["arms"]:
