@@ -1,6 +1,7 @@
 """Checks of lesson 17's exercises."""
 
 import math
+import statistics
 
 import torch
 
@@ -82,6 +83,16 @@ def merge_dora(answer):
                 lambda W0, A, B, m, scale: _dora(W0 + scale * B @ A, m, dim=0),
             ),
             (
+                "You divided by the length of the whole matrix. Every row has a length of its own.",
+                lambda W0, A, B, m, scale: (
+                    m[:, None] * (W0 + scale * B @ A) / (W0 + scale * B @ A).norm()
+                ),
+            ),
+            (
+                "W0 is missing: the direction is that of W0 + scale B A.",
+                lambda W0, A, B, m, scale: _dora(scale * B @ A, m),
+            ),
+            (
                 "The scale is missing before B A.",
                 lambda W0, A, B, m, scale: _dora(W0 + B @ A, m),
             ),
@@ -160,6 +171,22 @@ def fair_gap(answer):
             (
                 "You summed the seeds. Take the mean, so that the number of seeds does not count.",
                 each(lambda rates: max(sum(scores) for scores in rates.values())),
+            ),
+            (
+                "The sign counts: a method may be worse.",
+                lambda runs, m, o: abs(_best(runs[m]) - _best(runs[o])),
+            ),
+            (
+                "You looked at the first seed only. Take the mean over the seeds.",
+                each(lambda rates: max(scores[0] for scores in rates.values())),
+            ),
+            (
+                "You took the worst seed. Take the mean over the seeds.",
+                each(lambda rates: max(min(scores) for scores in rates.values())),
+            ),
+            (
+                "You took medians. Take the mean over the seeds.",
+                each(lambda rates: max(statistics.median(s) for s in rates.values())),
             ),
             ("That is the score of `method` alone.", lambda runs, m, o: _best(runs[m])),
             ("That is the score of `other` alone.", lambda runs, m, o: _best(runs[o])),

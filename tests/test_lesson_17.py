@@ -219,6 +219,63 @@ def test_a_reader_can_race_one_more_method(monkeypatch):
     assert row["method"] == "norms_only" and row["trainable"] > 0 and row["stored_bytes"] > 0
 
 
+def test_a_reader_can_race_one_more_method_beside_the_variants(monkeypatch, tmp_path):
+    """As CONTRIBUTING says: a function in METHODS and a line in GRIDS; at both learning rates."""
+
+    def norms_only(model, rank=8):
+        for name, p in model.named_parameters():
+            p.requires_grad_("norm" in name)
+        return model
+
+    def fake(task, method, options, lr, seed, more, **rest):
+        model = methods.apply(method, small_mistral(1), **options)
+        score = 1.0 if lr == {"lora": 3e-3, "norms_only": 1e-2}[method] else 0.2
+        row = {"task": task, "method": method, "options": json.dumps(options), "lr": lr}
+        row |= {"seed": seed, "validation_score": score, "validation_loss": 1.0, **rest}
+        return row | {"trainable": training.count(model)[0]}
+
+    monkeypatch.setitem(methods.METHODS, "norms_only", norms_only)
+    monkeypatch.setitem(lesson_17.GRIDS, "norms_only", {8: lesson_17.MIDDLE})
+    assert [a for a in lesson_17.arms("facts", 32) if a[1] == "norms_only"] == []
+    arms = [a for a in lesson_17.arms("facts", 8) if a[1] in ("lora", "norms_only")]
+    plan = dict(lesson_17.RACE, noises=(), run=fake, arms=arms)
+    monkeypatch.setitem(sweeps.SWEEPS, "race-of-a-test", plan)
+    monkeypatch.setattr(sweeps, "ROOT", tmp_path)
+    saved = {}
+    monkeypatch.setattr(results, "save", lambda name, rows, settings: saved.update(rows=rows))
+    sweeps.sweep("race-of-a-test")
+    mine = results.select(saved["rows"], method="norms_only")
+    assert {r["lr"] for r in mine if r["common"]} == {3e-3}
+    assert {r["lr"] for r in mine if r["chosen"]} == {1e-2}
+    assert len(results.select(mine, chosen=True)) == 3 and mine[0]["trainable"] > 0
+
+
+def test_adalora_trains_as_peft_asks():
+    """Its hooks add the gradient of peft's penalty, and what is left has the wanted rank."""
+    model = methods.apply("adalora", small_mistral(10), rank=4, steps=10)
+    ids = torch.randint(0, 97, (2, 9))
+    for name, p in model.named_parameters():
+        if "lora_E" in name:
+            torch.nn.init.normal_(p, std=0.1)
+    parts = [p for _, p in training.trainable(model)]
+    logits = model(input_ids=ids).logits[:, :-1].flatten(0, 1)
+    torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten()).backward()
+    ours = [p.grad.clone() for p in parts]
+    hooks = [p._backward_hooks for p in parts]
+    for p in parts:
+        p.grad, p._backward_hooks = None, None
+    model(input_ids=ids, labels=ids).loss.backward()  # peft's loss, with its penalty
+    assert all(torch.allclose(a, p.grad, atol=1e-7) for a, p in zip(ours, parts))
+    for p, hook in zip(parts, hooks):
+        p._backward_hooks = hook
+    optimizer = torch.optim.AdamW(parts, lr=1e-2)
+    for _ in range(10):
+        model(input_ids=ids).logits.pow(2).mean().backward()
+        optimizer.step(), optimizer.zero_grad()
+    left = [(p != 0).sum().item() for n, p in model.named_parameters() if "lora_E" in n]
+    assert sum(left) == 4 * len(left) and max(left) <= 6
+
+
 @pytest.mark.parametrize("arm", leaderboard.VARIANTS)
 def test_every_variant_can_be_raced(arm):
     method, options, rates = leaderboard.VARIANTS[arm]
@@ -284,3 +341,28 @@ def test_a_common_rate_is_run_with_all_seeds(monkeypatch, tmp_path):
     assert {r["lr"] for r in dora if r["common"]} == {3e-3}
     assert {r["lr"] for r in dora if r["chosen"]} == {1e-2}
     assert all(r["common"] == r["chosen"] for r in results.select(saved["rows"], method="lora"))
+
+
+# ---- what is stored ----
+
+
+@pytest.mark.parametrize("name", ["beyond-lora", "beyond-lora-32", "beyond-kept", "beyond-more"])
+def test_a_stored_sweep_is_whole(name):
+    """All arms of the plan are there, each with three seeds at its own rate and a wobble."""
+    stored = results.load(name)
+    assert stored["settings"]["arms_done"] == stored["settings"]["arms"]
+    for task, method, options in sweeps.SWEEPS[name]["arms"]:
+        rows = results.select(stored["rows"], task=task, method=method, options=json.dumps(options))
+        best = results.select(rows, chosen=True)
+        assert {r["seed"] for r in best} == {0, 1, 2} and len({r["lr"] for r in best}) == 1
+        assert best[0]["wobble"]["test_score"] >= 0 and best[0]["wobble_of"] >= 1
+        if "common" in sweeps.SWEEPS[name]:
+            assert {r["seed"] for r in rows if r["common"]} == {0, 1, 2}, (task, method)
+
+
+def test_what_is_kept_is_counted_on_countries_that_no_remedy_saw():
+    shown, asked = lesson_17.world_facts(0), lesson_17.world_facts(1)
+    assert {r["country"] for r in shown}.isdisjoint(r["country"] for r in asked)
+    rows = results.load("beyond-kept")["rows"]
+    assert all("facts_unseen" in r for r in rows)
+    assert all(("damped_unseen" in r) == (r["method"] in ("lora", "replay")) for r in rows)

@@ -1,6 +1,7 @@
 """Solutions and plausible mistakes of lesson 17's exercises."""
 
 import math
+import statistics
 
 import numpy as np
 
@@ -85,6 +86,14 @@ MISTAKES = {
             ),
             "length of columns",
         ),
+        (
+            "whole matrix",
+            lambda W0, A, B, m, scale: (
+                m[:, None] * (W0 + scale * B @ A) / (W0 + scale * B @ A).norm()
+            ),
+            "whole matrix",
+        ),
+        ("no W0", lambda W0, A, B, m, scale: merge(0 * W0, A, B, m, scale), "W0 is missing"),
         ("no scale", lambda W0, A, B, m, scale: merge(W0, A, B, m, 1.0), "scale is missing"),
         ("W0 alone", lambda W0, A, B, m, scale: merge(W0, A, B, m, 0.0), "Only W0"),
         ("in place", in_place, "changes `W0`"),
@@ -112,6 +121,22 @@ MISTAKES = {
             "sums",
             of_each(lambda rates: max(sum(scores) for scores in rates.values())),
             "summed the seeds",
+        ),
+        ("abs", lambda runs, method, other: abs(gap(runs, method, other)), "sign counts"),
+        (
+            "first seed",
+            of_each(lambda rates: max(scores[0] for scores in rates.values())),
+            "first seed only",
+        ),
+        (
+            "worst seed",
+            of_each(lambda rates: max(min(scores) for scores in rates.values())),
+            "worst seed",
+        ),
+        (
+            "median",
+            of_each(lambda rates: max(statistics.median(s) for s in rates.values())),
+            "medians",
         ),
         ("alone", lambda runs, method, other: best(runs[method]), "`method` alone"),
         ("other", lambda runs, method, other: best(runs[other]), "`other` alone"),

@@ -2,7 +2,7 @@
 
 import json
 
-from utils import bases, evaluation, methods, modules, results, tasks
+from utils import bases, evaluation, methods, modules, tasks
 
 
 def dora(model, rank=8):
@@ -83,6 +83,55 @@ def vera(model, rank=64):
     return methods.peft_model(model, config)
 
 
+def adalora(model, rank=8, steps=80):
+    """AdaLoRA (arXiv 2303.10512): starts with 1.5 times the rank, and takes away the directions that matter least.
+
+    peft wants a call after every step of the optimiser, and adds a penalty (P and Q stay orthogonal) to the loss that the
+    model itself computes. Both are hooks here, so that the loop of all other methods trains it, too.
+    """
+    import torch
+    from peft import AdaLoraConfig
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    config = AdaLoraConfig(
+        init_r=3 * rank // 2,
+        target_r=rank,
+        lora_alpha=2 * rank,
+        tinit=steps // 10,
+        tfinal=steps // 2,
+        total_step=steps,
+        target_modules=list(modules.ALL_LINEAR),
+        task_type="CAUSAL_LM",
+    )
+    made = methods.peft_model(model, config)
+    factors = {n: p for n, p in made.named_parameters() if "lora_A" in n or "lora_B" in n}
+
+    def penalised(factor, wide):
+        """The gradient's hook: adds that of the norm of P Pᵀ - 1, of the mean over all factors."""
+
+        def hook(gradient):
+            P = factor.detach() if wide else factor.detach().T
+            apart = P @ P.T - torch.eye(len(P), device=P.device)
+            push = 2 * apart @ P / apart.norm() * config.orth_reg_weight / len(factors)
+            return gradient + (push if wide else push.T)
+
+        return hook
+
+    for name, factor in factors.items():
+        factor.register_hook(penalised(factor, "lora_A" in name))
+    first, done = next(iter(factors.values())), []
+
+    def allocate(optimizer, *_):
+        if any(p is first for group in optimizer.param_groups for p in group["params"]):
+            made.base_model.update_and_allocate(len(done))
+            done.append(1)
+            if len(done) == steps:
+                handle.remove()
+
+    handle = register_optimizer_step_post_hook(allocate)
+    return made
+
+
 def prompts_of(rows, model, count=64):
     """Batches of 16 rows (prompt and answer) on the model's device, for starts that look at data."""
     tokenizer = bases.load_tokenizer()
@@ -145,7 +194,7 @@ def world_facts(half):
 
 
 RACED = (rslora, dora, pissa, lora_plus, lora_fa, oft, miss)
-METHODS = {f.__name__: f for f in RACED + (vera, eva, corda, osf)}
+METHODS = {f.__name__: f for f in RACED + (vera, adalora, eva, corda, osf)}
 SMALL, MIDDLE, LARGE = (3e-4, 1e-3, 3e-3), (1e-3, 3e-3, 1e-2), (3e-3, 1e-2, 3e-2)
 GRIDS = {  # three rates around what a pilot found; a grid grows where the best one lies at its edge
     "lora": {8: MIDDLE, 32: MIDDLE},
@@ -164,7 +213,9 @@ BLOCKS = {
 
 
 def arms(task, rank):
-    return [(task, m, {"block": BLOCKS[rank]} if m == "oft" else {"rank": rank}) for m in GRIDS]
+    """The methods that have a grid for this rank; one more method is one more line in GRIDS."""
+    found = ((m, {"block": BLOCKS[rank]} if m == "oft" else {"rank": rank}) for m in GRIDS)
+    return [(task, m, options) for m, options in found if set(options.values()) <= set(GRIDS[m])]
 
 
 def start(method, options):
@@ -223,12 +274,15 @@ def keeping(task, method, options, lr, **rest):
     return {**row, "method": method}
 
 
-def plain_rate(method, options):
-    """The rate that plain LoRA chose in the race on entities; the methods that train something else search their own."""
-    if method in ("lora", "replay"):
-        rows = results.select(results.load("beyond-lora")["rows"], task="entities", method="lora")
-        return (results.select(rows, chosen=True)[0]["lr"],)
-    return {"osf": (1e-4, 3e-4, 1e-3), "corda": (3e-4, 1e-3, 3e-3)}[method]
+def kept_rates(method, options):
+    """Where the search of a method that should keep more begins; LoRA's own is the finer grid of "beyond-finer"."""
+    finer = (3e-3, 5.5e-3, 7e-3, 1e-2)
+    grids = {"osf": (1e-4, 3e-4, 1e-3), "corda": (3e-4, 1e-3, 3e-3)}
+    return grids.get(method, finer)
+
+
+def more_rates(method, options):
+    return {"vera": (1e-2, 3e-2, 1e-1), "adalora": LARGE}.get(method, MIDDLE)
 
 
 # Which knob buys what: Taguchi's L18, in which any two of six factors meet in every pair of levels equally often.
@@ -291,7 +345,7 @@ SWEEPS = {
     "beyond-lora-32": dict(RACE, arms=arms("facts", 32) + arms("entities", 32)),
     "beyond-kept": dict(
         COMMON,
-        rates=plain_rate,
+        rates=kept_rates,
         run=keeping,
         arms=[
             ("entities", "lora", {"rank": 8}),
@@ -310,9 +364,10 @@ SWEEPS = {
     ),
     "beyond-more": dict(
         COMMON,
-        rates=lambda method, options: (1e-2, 3e-2, 1e-1) if method == "vera" else MIDDLE,
+        rates=more_rates,
         arms=[
             ("facts", "vera", {"rank": 64}),
+            ("facts", "adalora", {"rank": 8}),
             ("facts", "eva", {"rank": 8}),
             ("facts", "corda", {"rank": 8, "task": "facts"}),
         ],
