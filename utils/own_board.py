@@ -132,7 +132,8 @@ def table(board, found):
         )
     rows, share = len(board.parts["test"]), 0.5
     error = (share * (1 - share) / rows) ** 0.5
-    head = f"test score, mean of {len(board.seeds)} seeds (lowest to highest)"
+    count = f"{len(board.seeds)} seed" + "s" * (len(board.seeds) > 1)
+    head = f"test score, mean of {count} (lowest to highest)"
     print(f"{rows} test rows: a score has a standard error of up to {error:.2f} from them alone")
     return Table(["method", "trainable", "learning rate", head, "test loss"], lines)
 
