@@ -91,7 +91,7 @@ def _pairs():
         "scores that are equal seed by seed": ([0.75] * 5, [0.75] * 5),
     }
     # on both sides of what wrong quantiles, n and spreads would decide; 2.776 is the bar
-    for t in (1.6, 1.8, 1.93, 2.05, 2.2, 2.4, 2.53, 2.7, 2.81, 2.9, 3.15, 4.0, 7.0):
+    for t in (1.6, 1.8, 1.93, 2.05, 2.2, 2.4, 2.53, 2.7, 2.81, 2.9, 3.15, 4.0, 5.9, 7.0):
         text = f"a difference that is {t} standard errors"
         cases |= {text: _scores(t), f"{text}, a and b exchanged": _scores(t)[::-1]}
     return cases
@@ -105,7 +105,7 @@ def decide_winner(answer):
         _pairs(),
         [
             (
-                "You compare the means alone. How sure are they with five seeds?",
+                "You compare the means alone, or the medians. How sure are they with five seeds?",
                 lambda a, b: _named(sum(a) - sum(b)),
                 lambda a, b: "a" if sum(a) > sum(b) else "b",
             ),
@@ -166,6 +166,11 @@ def decide_winner(answer):
                 "Your interval is one standard error wide on each side. At 95 % it is 2.776 of "
                 "them.",
                 _decide(factor=1.0),
+            ),
+            (
+                "Your interval is twice as wide as it should be: 2.776 standard errors lie on each "
+                "side of the mean.",
+                _decide(factor=2 * 2.776),
             ),
             (
                 "The square root of 5 is missing: the mean of five differences spreads less "

@@ -91,6 +91,7 @@ MISTAKES = {
         ("3.182", by(lambda d: 3.182 * ST(d) / 5**0.5), "3.182"),
         ("2.132", by(lambda d: 2.132 * ST(d) / 5**0.5), "2.132"),
         ("no root", by(lambda d: 2.776 * ST(d)), "square root of 5 is missing"),
+        ("twice", by(lambda d: 2 * 2.776 * ST(d) / 5**0.5), "twice as wide"),
         ("by 5", by(lambda d: 2.776 * ST(d) / 5), "You divided by 5"),
         ("root of 4", by(lambda d: 2.776 * ST(d) / 4**0.5), "square root of 4"),
         ("pstdev", by(lambda d: 2.776 * statistics.pstdev(d) / 5**0.5), "divides by 4"),
