@@ -265,7 +265,9 @@ def test_trl_under_both_launchers_trains_what_one_process_trains(launch, tmp_pat
     from safetensors.torch import load_file
 
     # `train_loss` at the end is the first process's own mean; the logged losses are means over all.
-    short = SFT.replace("max_steps=40", "max_steps=4").replace("logging_steps=10", "logging_steps=1")
+    short = SFT.replace("max_steps=40", "max_steps=4").replace(
+        "logging_steps=10", "logging_steps=1"
+    )
     script = write(tmp_path, short, "sft.py")
     given = ROOT / "data/pocket/s", ROOT / "data/tasks/facts/train.jsonl"
     runs = {"one": ("torchrun", 1), "torchrun": ("torchrun", 2), "accelerate": ("accelerate", 2)}
