@@ -45,7 +45,7 @@ def launch():
     """The notebook's launch, with the constants that it needs."""
     space = {}
     exec("import os, pathlib, re, signal, socket, subprocess, sys", space)
-    for name in ("LAUNCHERS", "free_port", "stop", "why", "launch"):
+    for name in ("LAUNCHERS", "free_port", "start", "stop", "why", "wait_for", "launch"):
         exec(SOURCES[name], space)
     return space["launch"]
 
@@ -129,6 +129,69 @@ def test_accelerate_on_a_cpu_starts_one_process_and_the_assertion_tells(launch, 
     first = "import os, sys\n" + SFT.splitlines()[1]  # without the slow imports
     with pytest.raises(RuntimeError, match="AssertionError: 2 processes did not start"):
         launch(write(tmp_path, first), 2, by="accelerate --cpu")
+
+
+# --- the processes that stay ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def staying(tmp_path):
+    """The page's names with two workers that import torch alone."""
+    space = {"PROCESSES": 2}
+    exec("import os, pathlib, re, signal, socket, subprocess, sys, time", space)
+    exec("import torch.distributed as dist", space)
+    for name in ("LAUNCHERS", "free_port", "start", "stop", "why", "wait_for", "run_in_workers"):
+        exec(SOURCES[name], space)
+    head = "import datetime, itertools, runpy, sys\nimport torch.distributed as dist"
+    parts = [head, SOURCES["begin"], SOURCES["worker"], "worker(*sys.argv[1:])"]
+    script = write(tmp_path, "\n\n\n".join(parts), "worker.py")
+    exec(SOURCES["store"], space)
+    space["workers"] = space["start"](script, 2, space["store"].port)
+    yield space
+    if space["workers"].poll() is None:
+        space["stop"](space["workers"])
+    assert not left_over(script)
+
+
+NOTE = """import os, pathlib, torch.distributed as dist
+rank = dist.get_rank()
+with pathlib.Path({folder!r}, str(rank)).open("a") as out:
+    print({text!r}, os.getpid(), file=out)
+"""
+
+
+def test_two_scripts_run_one_after_the_other_in_the_same_processes(staying, tmp_path):
+    for text in ("first", "second"):
+        script = NOTE.format(folder=str(tmp_path), text=text)
+        staying["run_in_workers"](write(tmp_path, script, f"{text}.py"), seconds=60)
+    for rank in "01":
+        first, second = (line.split() for line in (tmp_path / rank).read_text().splitlines())
+        assert (first[0], second[0]) == ("first", "second") and first[1] == second[1]
+
+
+def test_an_error_in_a_worker_is_told_and_ends_all(staying, tmp_path):
+    text = "import torch.distributed as dist\nif dist.get_rank() == 1:\n"
+    script = write(tmp_path, text + "    raise ValueError('row 7 is empty')", "part.py")
+    with pytest.raises(RuntimeError, match="part.py ended with an error: ValueError: row 7"):
+        staying["run_in_workers"](script, seconds=60)
+    assert staying["workers"].poll() is not None
+
+
+def test_a_worker_that_hangs_is_told_with_the_seconds_given(staying, tmp_path):
+    quick = write(tmp_path, "", "quick.py")
+    staying["run_in_workers"](quick, seconds=60)  # until here they have started
+    with pytest.raises(RuntimeError, match="slow.py had not ended after 3 s. A process hangs"):
+        staying["run_in_workers"](write(tmp_path, "import time\ntime.sleep(600)", "slow.py"), 3)
+
+
+def test_the_workers_end_with_the_page(staying, tmp_path):
+    """Without the page's store nobody could name a script, so waiting would be for ever."""
+    import gc
+
+    staying["run_in_workers"](write(tmp_path, "", "quick.py"), seconds=60)
+    del staying["store"]
+    gc.collect()
+    staying["workers"].wait(timeout=60)
 
 
 # --- ten lines ------------------------------------------------------------------------------------
@@ -225,6 +288,7 @@ def whole_page():
     names = ("fresh", "my_batch", "token_loss", "average_gradients", "one_step", "adapter")
     names += ("optimizer_of", "train", "shard", "state_of", "train_sharded")
     head = SOURCES["HEAD"].split("'''")[1].replace("{str(root)!r}", repr(str(ROOT)))
+    head = head.replace("{str(work)!r}", repr(str(ROOT / "build")))
     return head + "\n\n" + "\n\n\n".join(SOURCES[n] for n in names) + "\n\n"
 
 
@@ -265,9 +329,7 @@ def test_trl_under_both_launchers_trains_what_one_process_trains(launch, tmp_pat
     from safetensors.torch import load_file
 
     # `train_loss` at the end is the first process's own mean; the logged losses are means over all.
-    short = SFT.replace("max_steps=40", "max_steps=4").replace(
-        "logging_steps=10", "logging_steps=1"
-    )
+    short = SFT.replace("max_steps=24", "max_steps=4").replace("logging_steps=6", "logging_steps=1")
     script = write(tmp_path, short, "sft.py")
     given = ROOT / "data/pocket/s", ROOT / "data/tasks/facts/train.jsonl"
     runs = {"one": ("torchrun", 1), "torchrun": ("torchrun", 2), "accelerate": ("accelerate", 2)}
