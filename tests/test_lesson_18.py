@@ -472,6 +472,34 @@ def test_smollm_answers_the_same_in_llama_cpp(tmp_path):
 @pytest.mark.slow
 @needs_smollm
 @needs_llama
+def test_a_tuned_smollm_answers_the_same_in_llama_cpp(tmp_path, monkeypatch):
+    """LoRA, merged, one GGUF file: 20 greedy answers of the float32 file, token for token."""
+    from utils import training
+
+    monkeypatch.setenv("PEFT_COURSE_BASE", "smollm")
+    torch.manual_seed(0)
+    config = LoraConfig(r=8, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    model, tokenizer = bases.load()
+    asked = export.prompts()
+    before = [export.answer_by_transformers(model, tokenizer, q, 12) for q in asked]
+    model = get_peft_model(model, config)
+    training.train(model, tokenizer, tasks.load("facts"), steps=20, lr=1e-3, batch_size=8)
+    model.eval()
+    after = [export.answer_by_transformers(model, tokenizer, q, 12) for q in asked]
+    changed = sum(a != b for a, b in zip(before, after))
+    assert changed > 10, "the adapter changes what the base says, so the comparison is one of it"
+    model.save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    said = []
+    export.run(tmp_path / "adapter", to=tmp_path, kinds=["f16"], say=said.append, tokens=12)
+    whole = next(line for line in said if line.startswith("adapter-f32.gguf"))
+    assert "0 of 31 nasty texts cut otherwise; 20 of 20 answers token for token" in whole
+    print(f"{changed} of 20 answers changed by tuning", *said, sep="\n")
+
+
+@pytest.mark.slow
+@needs_smollm
+@needs_llama
 def test_smollm_cuts_random_strings_as_llama_cpp_does(tmp_path):
     rng = np.random.default_rng(0)
     model, tokenizer = bases.load("smollm")
