@@ -185,7 +185,7 @@ bases: $(STAMP) ## make the pocket world again and pre-train its bases (about ha
 	$(BIN)/python -m tools.build_world
 	$(BIN)/python -m tools.pretrain tokenizer s m xs
 
-leaderboard: $(STAMP) ## race all methods over tasks, sizes, seeds, bases on all processors (goes on where it stopped)
+leaderboard: $(STAMP) ## race all methods over tasks, sizes, seeds, bases (goes on where it stopped)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.leaderboard
 
 SITE := .venv-site

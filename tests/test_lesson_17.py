@@ -13,9 +13,9 @@ import pytest
 import torch
 from peft import LoraConfig, MissConfig, OFTConfig, get_peft_model
 from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
-from transformers import MistralConfig, MistralForCausalLM
 
 from tests.from_notebook import load
+from tests.small_models import small_mistral
 from tools import leaderboard, ledger, peft_types, sweeps
 from tools.sweep_plans import lesson_17
 from utils import methods, modules, results, training
@@ -30,20 +30,6 @@ LAYERS = {"target_modules": list(modules.ALL_LINEAR)}
 @pytest.fixture(scope="module")
 def notebook():
     return dict(zip(NAMES, load("17", *NAMES)))
-
-
-def small_mistral(seed, kv_heads=2):
-    torch.manual_seed(seed)
-    return MistralForCausalLM(
-        MistralConfig(
-            vocab_size=97,
-            hidden_size=64,
-            intermediate_size=160,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=kv_heads,
-        )
-    )
 
 
 def made(notebook, name, rank, alpha, block):
@@ -240,10 +226,10 @@ def test_a_reader_can_race_one_more_method_beside_the_variants(monkeypatch, tmp_
     arms = [a for a in lesson_17.arms("facts", 8) if a[1] in ("lora", "norms_only")]
     plan = dict(lesson_17.RACE, noises=(), run=fake, arms=arms)
     monkeypatch.setitem(sweeps.SWEEPS, "race-of-a-test", plan)
-    monkeypatch.setattr(sweeps, "ROOT", tmp_path)
+    monkeypatch.setattr(ledger, "ROOT", tmp_path)
     saved = {}
     monkeypatch.setattr(results, "save", lambda name, rows, settings: saved.update(rows=rows))
-    sweeps.sweep("race-of-a-test")
+    sweeps.sweep("race-of-a-test", engine="here")
     mine = results.select(saved["rows"], method="norms_only")
     assert {r["lr"] for r in mine if r["common"]} == {3e-3}
     assert {r["lr"] for r in mine if r["chosen"]} == {1e-2}
