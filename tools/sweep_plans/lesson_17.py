@@ -197,7 +197,7 @@ RACED = (rslora, dora, pissa, lora_plus, lora_fa, oft, miss)
 METHODS = {f.__name__: f for f in RACED + (vera, adalora, eva, corda, osf)}
 SMALL, MIDDLE, LARGE = (3e-4, 1e-3, 3e-3), (1e-3, 3e-3, 1e-2), (3e-3, 1e-2, 3e-2)
 GRIDS = {  # three rates around what a pilot found; a grid grows where the best one lies at its edge
-    "lora": {8: MIDDLE, 32: MIDDLE},
+    "lora": {2: LARGE, 8: MIDDLE, 32: MIDDLE},
     "rslora": {8: MIDDLE, 32: SMALL},
     "dora": {8: MIDDLE, 32: MIDDLE},
     "pissa": {8: MIDDLE, 32: SMALL},
@@ -343,6 +343,15 @@ SWEEPS = {
         RACE, rates=(3e-3, 4e-3, 5.5e-3, 7e-3, 1e-2), arms=[("entities", "lora", {"rank": 8})]
     ),
     "beyond-lora-32": dict(RACE, arms=arms("facts", 32) + arms("entities", 32)),
+    # A task on which rank matters: a new language, stopped before every rank has learnt it (240 steps are enough for rank 2).
+    "beyond-rank": dict(
+        RACE,
+        steps=120,
+        arms=[("translation", "lora", {"rank": 2})]
+        + arms("translation", 8)
+        + arms("translation", 32),
+    ),
+    "beyond-lora-m": dict(RACE, base="pocket-m", arms=arms("facts", 8) + arms("entities", 8)),
     "beyond-kept": dict(
         COMMON,
         rates=kept_rates,
