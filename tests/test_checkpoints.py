@@ -100,8 +100,7 @@ def aside(folder):
     return sorted(p.name for p in (folder / "passed-over").glob("*"))
 
 
-# --- a run resumed with other settings
-# ----------------------------------------------------------------------------------
+# --- a run resumed with other settings ------------------------------------------------------------
 
 CHANGES = {
     "learning rate 0.005 (now 0.0001)": dict(learning_rate=1e-4),
@@ -233,6 +232,15 @@ def test_epochs_work_as_well_as_steps(make, tmp_path, capsys, changes, steps):
     assert checkpoints.train(again) == steps and losses(again) == losses(trainer)
     with pytest.raises(ValueError, match=f"steps {steps} "):
         checkpoints.train(make(max_steps=-1, **changes | dict(num_train_epochs=3)))
+
+
+@pytest.mark.parametrize("commit", [None, "5" * 40])
+def test_the_adapter_names_the_commit_at_which_the_hub_gave_its_base(make, tmp_path, commit):
+    trainer = make(max_steps=1, save_steps=1)
+    trainer.model.config._commit_hash = commit
+    checkpoints.train(trainer)
+    saved = json.loads((tmp_path / "run" / "checkpoint-1" / "adapter_config.json").read_text())
+    assert saved["revision"] == commit
 
 
 def test_epochs_stopped_go_on(make, tmp_path):

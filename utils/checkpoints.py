@@ -462,6 +462,7 @@ def train(trainer, start_over=False):
     `passed-over`, where nothing deletes it. OSError if the disk is full.
     """
     folder, steps = pathlib.Path(trainer.args.output_dir), planned_steps(trainer)
+    name_revision(trainer.model)
     first = _start.setdefault(
         trainer.model, {n: p.detach().clone() for n, p in training.trainable(trainer.model)}
     )
@@ -508,7 +509,19 @@ def train(trainer, start_over=False):
 
 
 # --- adapters -------------------------------------------------------------------------------------
-# --------------------
+
+
+def name_revision(model):
+    """Write the commit of the hub at which the base was loaded into its adapters' configurations.
+
+    A branch such as `main` may move. The commit in adapter_config.json keeps what the adapter was
+    trained on, and peft's AutoPeftModelForCausalLM loads just that. Returns the commit, None for a
+    base that does not come from the hub.
+    """
+    commit = getattr(model.config, "_commit_hash", None)  # transformers notes it when it loads
+    for adapter in (getattr(model, "peft_config", None) or {}).values():
+        adapter.revision = adapter.revision or commit
+    return commit
 
 
 def carried(model):
