@@ -1,8 +1,9 @@
 """DPO: where it starts from, its beta, and the same number of further SFT steps on the chosen answers alone.
 
 `dpo-start` trains the common start, SFT on both answers of every pair; `python -m tools.sweep_plans.lesson_14` then puts the adapter of its
-best rate into data/results. `dpo` goes
-on from it, with 16 answers a step in every arm. `dpo-alone` starts from the base and gets three times the steps.
+best rate, first seed, into data/results. `dpo` goes on from it, with 16 answers a step in every arm, so whoever makes the adapter anew
+makes `dpo`, `dpo-beta`, `dpo-flawed` and `dpo-long` anew. The stored adapter has the rate that the rule chose when the search was
+repeated with three seeds, so it was kept. `dpo-alone` starts from the base and gets three times the steps.
 """
 
 import tempfile
