@@ -29,6 +29,8 @@ BOUNDS = {
     "torch": "<2.15",  # Unsloth's
     "numpy": "",
 }
+# What one lesson needs and runs without: where one of these cannot be installed, it is said.
+EXTRAS = ("requirements-export.txt", "requirements-tune.txt")
 # These compare what is installed with the pins; away from them they say nothing about the course.
 ABOUT_PINS = (
     "tests/test_setup_files.py::test_what_is_installed_is_what_is_pinned",
@@ -70,6 +72,10 @@ def install(torch_index=None):
     subprocess.run([*pip, "--upgrade", *wanted], check=True)
     unsloth = colab.read_pins(ROOT / "requirements-unsloth.txt")
     subprocess.run([*pip, "--upgrade", "--no-deps", *unsloth], check=True)
+    for name in EXTRAS:
+        extra = [*ranges(colab.read_pins(ROOT / name)), *wanted]  # none of them moves back for it
+        if subprocess.run([*pip, *extra], check=False).returncode:
+            print(f"{name} could not be installed; pip says why above. Its lesson runs without it.")
 
 
 def installed():
