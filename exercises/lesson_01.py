@@ -233,7 +233,7 @@ def _searches():
     return {
         "the first search": (_runs(one),),
         "the same runs in another order": (_runs(one)[::-1],),
-        "a search whose largest rate broke down (loss nan, score 0)": (
+        "a search whose largest learning rate broke down (loss nan, score 0)": (
             _runs(
                 {
                     1e-3: [(0.5, 0.6, 0.6)] * 2,
@@ -242,7 +242,7 @@ def _searches():
                 }
             ),
         ),
-        "a search where one rate has more seeds than the other": (
+        "a search where one learning rate has more seeds than the other": (
             _runs({1e-3: [(0.2, 0.60, 0.60)] * 4, 3e-3: [(0.3, 0.90, 0.90)] * 2}),
         ),
         "a search where one of three seeds fails": (
@@ -253,7 +253,7 @@ def _searches():
                 }
             ),
         ),
-        "a search where one rate has the worst seed and the better mean": (
+        "a search where one learning rate has the worst seed and the better mean": (
             _runs(
                 {
                     1e-3: [(0.4, 0.70, 0.7)] * 3,
@@ -315,13 +315,14 @@ def choose_rate(answer):
                 _choose(("test_score", max)),
             ),
             (
-                "The best single run decides in your code. Take the mean over a rate's seeds.",
+                "The best single run decides in your code. Take the mean over a learning rate's "
+                "seeds.",
                 _choose(("validation_score", max), loss),
                 _choose(("validation_score", max)),
                 lambda runs: max(runs, key=lambda r: r["validation_score"])["lr"],
             ),
             (
-                "Your code looks at one seed only. Take the mean over a rate's seeds.",
+                "Your code looks at one seed only. Take the mean over a learning rate's seeds.",
                 first(_choose(score, loss)),
                 first(_choose(score)),
             ),
@@ -330,8 +331,8 @@ def choose_rate(answer):
                 _lowest_loss,
             ),
             (
-                "You added the scores up. A rate with more seeds then wins by their number: "
-                "take the mean.",
+                "You added the scores up. A learning rate with more seeds then wins by their "
+                "number: take the mean.",
                 _choose(("validation_score", sum), loss),
                 _choose(("validation_score", sum), ("validation_loss", sum)),
             ),
@@ -342,22 +343,22 @@ def choose_rate(answer):
                 _choose(("validation_score", median), ("validation_loss", median)),
             ),
             (
-                "Your code looks at a rate's worst seed. The rule says the mean.",
+                "Your code looks at a learning rate's worst seed. The rule says the mean.",
                 _choose(("validation_score", min), loss),
             ),
             (
-                "Among rates with equal mean scores, the lower mean validation loss decides, "
-                "not the lowest of a single seed.",
+                "Among learning rates with equal mean scores, the lower mean validation loss "
+                "decides, not the lowest of a single seed.",
                 _choose(score, ("validation_loss", min)),
             ),
             (
-                "Among rates with equal mean scores, the lower mean validation loss decides, "
-                "not the worst seed's.",
+                "Among learning rates with equal mean scores, the lower mean validation loss "
+                "decides, not the worst seed's.",
                 _choose(score, ("validation_loss", max)),
             ),
             (
-                "Among rates with equal mean scores, the lower mean validation loss decides, "
-                "not the median.",
+                "Among learning rates with equal mean scores, the lower mean validation loss "
+                "decides, not the median.",
                 _choose(score, ("validation_loss", median)),
             ),
             (
@@ -366,8 +367,8 @@ def choose_rate(answer):
                 _choose(score, loss, digits=None),
             ),
             (
-                "Two rates have the same mean score. Among equals the lower mean validation "
-                "loss decides.",
+                "Two learning rates have the same mean score. Among equals the lower mean "
+                "validation loss decides.",
                 _choose(score),
             ),
             (

@@ -117,7 +117,7 @@ def _searches():
         "a slack of 0.03": (runs, 0.03),
         "a slack of 0.1": (runs, 0.1),
         "a slack of 0.02": (runs, 0.02),
-        "a search where the larger rate keeps more": (
+        "a search where the larger learning rate keeps more": (
             _search({1e-4: (0.95, 0.9, 0.6), 1e-3: (0.96, 0.9, 0.9)}),
             0.05,
         ),
@@ -130,24 +130,24 @@ def _searches():
             0.05,
         ),
         "a search with low scores": (_search({1e-4: (0.42, 0.4, 0.9), 1e-3: (0.5, 0.5, 0.5)}), 0.1),
-        "a search where a rate lies exactly the slack below the best": (
+        "a search where a learning rate lies exactly the slack below the best": (
             _search({1e-4: (0.5, 0.5, 0.9), 1e-3: (0.75, 0.7, 0.4)}),
             0.25,
         ),
-        "a search where the rates have different numbers of seeds": (
+        "a search where the learning rates have different numbers of seeds": (
             _search({1e-4: ((0.9,) * 5, 0.9, (0.5,) * 5), 1e-3: ((0.88,) * 2, 0.9, (0.8,) * 2)}),
             0.05,
         ),
-        "a search where a rate just reaches the slack in its best seed": (
+        "a search where a learning rate just reaches the slack in its best seed": (
             _search({1e-4: ((0.7, 0.88, 0.7), 0.8, 0.9), 1e-3: (0.9, 0.9, 0.5)}),
             0.05,
         ),
-        "a search where one seed of a rate learned less": (
+        "a search where one seed of a learning rate learned less": (
             _search({1e-4: ((0.7, 0.9, 0.9), 0.8, 0.9), 1e-3: (0.85, 0.9, 0.5)}),
             0.1,
         ),
-        "a slack of 0, where the best rate itself must remain": (runs, 0.0),
-        "a search where a rate that has learned little keeps most": (
+        "a slack of 0, where the best learning rate itself must remain": (runs, 0.0),
+        "a search where a learning rate that has learned little keeps most": (
             _search({1e-4: (0.3, 0.3, 0.95), 1e-3: (0.9, 0.9, 0.8)}),
             0.05,
         ),
@@ -220,7 +220,9 @@ def _mixed(mix):
     return choose
 
 
-@exercise(2, "Give the rate that has learned the task about as well as the best and keeps most.")
+@exercise(
+    2, "Of the learning rates that teach the task about as well, give the one that keeps most."
+)
 def choose_rate(answer):
     mean, median = statistics.fmean, statistics.median
     compare(
@@ -229,13 +231,13 @@ def choose_rate(answer):
         _searches(),
         [
             (
-                "You chose the rate that keeps most, whatever it has learned. First the score, "
-                "then the facts.",
+                "You chose the learning rate that keeps most, whatever it has learned. First the "
+                "score, then the facts.",
                 _rule(ignore=True),
             ),
             (
-                "You made one number of score and facts. The task has an order: first the rates "
-                "within the slack, then the facts.",
+                "You made one number of score and facts. The task has an order: first the "
+                "learning rates within the slack, then the facts.",
                 _mixed(lambda score, facts: score + facts),
                 _mixed(lambda score, facts: score * facts),
             ),
@@ -245,19 +247,19 @@ def choose_rate(answer):
                 _rule("test_score"),
             ),
             (
-                "Single runs decide in your code. Take the mean over the seeds for every rate "
-                "first, for scores and for facts.",
+                "Single runs decide in your code. Take the mean over the seeds for every "
+                "learning rate first, for scores and for facts.",
                 _of_single_runs,
                 _rule(how=max),
                 _rule(how=max, kept=max),
                 lambda runs, slack: _rule()([r for r in runs if r["seed"] == 0], slack),
             ),
             (
-                "You took the highest facts kept among a rate's seeds. Take the mean.",
+                "You took the highest facts kept among a learning rate's seeds. Take the mean.",
                 _rule(kept=max),
             ),
             (
-                "You took the lowest facts kept among a rate's seeds. Take the mean.",
+                "You took the lowest facts kept among a learning rate's seeds. Take the mean.",
                 _rule(kept=min),
             ),
             (
@@ -270,41 +272,45 @@ def choose_rate(answer):
                 _rule(how=median, kept=median),
             ),
             (
-                "You took the lowest score among a rate's seeds. Take the mean.",
+                "You took the lowest score among a learning rate's seeds. Take the mean.",
                 _rule(how=min),
                 _rule(how=min, kept=min),
             ),
             (
-                "You added scores or facts up, so a rate with more seeds counts for more. Take "
-                "the mean.",
+                "You added scores or facts up, so a learning rate with more seeds counts for "
+                "more. Take the mean.",
                 _rule(how=sum),
                 _rule(kept=sum),
                 _rule(how=sum, kept=sum),
             ),
             (
-                "That is the rate with the best score. Within the slack another may keep more.",
+                "That is the learning rate with the best score. Within the slack another may "
+                "keep more.",
                 lambda runs, slack: _rule()(runs, 0.0),
                 _best_score,
             ),
             (
-                "You took the smallest rate within the slack. It often keeps most, but not "
-                "always: read `facts_kept`.",
+                "You took the smallest learning rate within the slack. It often keeps most, but "
+                "not always: read `facts_kept`.",
                 _rule(pick=min),
             ),
-            ("You took the largest rate within the slack. Read `facts_kept`.", _rule(pick=max)),
+            (
+                "You took the largest learning rate within the slack. Read `facts_kept`.",
+                _rule(pick=max),
+            ),
             (
                 "Your slack is a share of the best score. The task subtracts it: best - slack.",
                 _rule(floor=lambda best, slack: best * (1 - slack)),
             ),
             (
-                "The best mean of all rates sets the bar, not the best single run.",
+                "The best mean of all learning rates sets the bar, not the best single run.",
                 lambda runs, slack: _rule(
                     floor=lambda best, s: max(r["validation_score"] for r in runs) - s
                 )(runs, slack),
             ),
             (
-                'You left out a rate that lies exactly `slack` below the best; "at most slack '
-                'below" includes it.',
+                "You left out a learning rate that lies exactly `slack` below the best; "
+                '"at most slack below" includes it.',
                 lambda runs, slack: _rule(strict=bool(slack))(runs, slack),
             ),
             (
@@ -312,19 +318,19 @@ def choose_rate(answer):
                 lambda runs, slack: _rule()(runs, 0.03),
             ),
             (
-                "You chose the rate that keeps least. The most facts kept wins.",
+                "You chose the learning rate that keeps least. The most facts kept wins.",
                 lambda runs, slack: _rule(kept=lambda v: -mean(v))(runs, slack),
             ),
         ],
         form="the learning rate, one number",
         advice=(
-            "Means over the seeds first; then the rates within the slack; of these, the one that "
-            "keeps most."
+            "Means over the seeds first; then the learning rates within the slack; of these, the "
+            "one that keeps most."
         ),
     )
     return (
-        "Apply it to the sweep of this lesson and compare with the rates that the rule without "
-        "forgetting chose."
+        "Apply it to the sweep of this lesson and compare with the learning rates that the rule "
+        "without forgetting chose."
     )
 
 

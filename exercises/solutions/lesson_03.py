@@ -182,14 +182,14 @@ MISTAKES = {
             "median of the scores",
         ),
         (
-            "smallest rate",
+            "smallest learning rate",
             choose(('max(enough, key=lambda lr: mean(lr, "facts_kept"))', "min(enough)")),
-            "smallest rate",
+            "smallest learning rate",
         ),
         (
-            "largest rate",
+            "largest learning rate",
             choose(('max(enough, key=lambda lr: mean(lr, "facts_kept"))', "max(enough)")),
-            "largest rate",
+            "largest learning rate",
         ),
         (
             "worst facts",
