@@ -6,7 +6,6 @@ from peft import PromptEncoderConfig, get_peft_model
 from transformers import MistralConfig, MistralForCausalLM
 
 from tests.from_notebook import load
-from tools.sweep_plans import lesson_09
 from utils import evaluation, methods, modules, training
 
 
@@ -109,17 +108,6 @@ def test_the_file_alone_answers_and_trains_on_as_a_raw_prompt_only(tmp_path):
     set_peft_model_state_dict(forced, load_file(tmp_path / "adapter_model.safetensors"))
     assert torch.allclose(forced.prompt_encoder["default"].embedding.weight, prompt, atol=1e-6)
     assert not torch.allclose(forced.get_prompt(1)[0], prompt, atol=1e-2)
-
-
-def test_the_control_starts_where_the_encoder_starts():
-    """The sweep's raw prompt holds exactly what a fresh encoder of the same seed writes, and trains nothing else."""
-    for seed in (0, 3):
-        torch.manual_seed(seed)
-        encoded = methods.p_tuning(tiny(6, 2, seed=9), tokens=5)
-        torch.manual_seed(seed)
-        raw = lesson_09.prompt_from_encoder(modules.freeze(tiny(6, 2, seed=9)), tokens=5)
-        assert [p.shape for _, p in training.trainable(raw)] == [(5, 48)]
-        assert torch.equal(raw.get_prompt(1), encoded.get_prompt(1))
 
 
 @pytest.mark.parametrize(

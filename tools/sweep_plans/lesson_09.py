@@ -1,11 +1,4 @@
-"""P-tuning: an encoder that writes the prompt against raw prompts, a prompt in every layer, and full tuning."""
-
-from utils import methods
-
-
-def p_tuning_and_model(model, **options):
-    """P-tuning with the base's own weights trained as well, as in the first paper's SuperGLUE runs."""
-    return methods.p_tuning(model, **options).requires_grad_(True)
+"""P-tuning: an encoder that writes the prompt against raw prompts and a prompt in every layer."""
 
 
 def cloze(row):
@@ -17,16 +10,6 @@ def cloze(row):
     }
 
 
-def prompt_from_encoder(model, **options):
-    """A raw prompt that starts at the vectors which a fresh P-tuning encoder writes: the same start without the network."""
-    encoded = methods.p_tuning(model, **options)
-    start = encoded.get_prompt_embedding_to_save("default")
-    raw = methods.prompt(encoded.get_base_model(), tokens=options["tokens"])
-    raw.prompt_encoder["default"].embedding.weight.data.copy_(start)
-    return raw
-
-
-METHODS = {"p_tuning_and_model": p_tuning_and_model, "prompt_from_encoder": prompt_from_encoder}
 MLP, LSTM = ({"tokens": 10, "encoder_reparameterization_type": kind} for kind in ("MLP", "LSTM"))
 ARMS = [
     ("cloze", "p_tuning", MLP),
@@ -42,12 +25,4 @@ COMMON = dict(
 )
 SWEEPS = {
     "p-tuning": dict(arms=ARMS, rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1), live=ARMS[:1], **COMMON),
-    "p-tuning-start": dict(
-        arms=[("cloze", "prompt_from_encoder", MLP)], rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1), **COMMON
-    ),
-    "p-tuning-full": dict(
-        arms=[("cloze", "full", {}), ("cloze", "p_tuning_and_model", MLP)],
-        rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
-        **COMMON,
-    ),
 }
