@@ -27,6 +27,11 @@ def arms(name):
 AT_AN_EDGE = {("dpo-flawed", "sft"): "imitating bad answers only harms, so no training is best"}
 
 
+def test_every_stored_sweep_was_made_by_the_rule():
+    stored = [name for name in sweeps.SWEEPS if (DATA / "results" / f"{name}.json").exists()]
+    assert len(stored) > 50 and sorted(stored) == sorted(PLANNED)
+
+
 @pytest.mark.parametrize("name", PLANNED)
 def test_the_winner_has_the_best_mean_and_lies_inside_its_grid(name):
     seeds = STORED[name]["settings"]["seeds"]
