@@ -8,6 +8,7 @@ telling the reader, and the number of threads, which a setting from outside may 
 import importlib.util
 import os
 import pathlib
+import re
 
 import pytest
 
@@ -18,6 +19,21 @@ os.environ.update(PEFT_COURSE_QUIET="1", PEFT_COURSE_TESTS="1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 os.environ.pop("PEFT_COURSE_BASE", None)
+
+
+def leave_make(environment):
+    """Take out what the make that runs the tests hands on: its flags, and the settings it was told.
+
+    Else a make that a test runs would take `make test WORKERS=1` for its own.
+    """
+    told = environment.get("MAKEFLAGS", "").partition("-- ")[2]
+    for name in (*re.findall(r"(?:^|(?<!\\) )(\w+)=", told), "MFLAGS"):
+        environment.pop(name, None)
+    for name in [name for name in environment if name.startswith("MAKE")]:
+        del environment[name]
+
+
+leave_make(os.environ)
 
 _spec = importlib.util.spec_from_file_location("closed_network", CLOSED)
 _spec.loader.exec_module(

@@ -15,6 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from tests import conftest
 from utils import ROOT, colab
 
 PINS = colab.read_pins(ROOT / "requirements.txt")
@@ -246,15 +247,18 @@ def test_no_line_of_the_makefile_is_too_wide():
 
 
 def make(*arguments, cwd=ROOT, **environment):
-    """Run make as a person would, outside the make that may be running the tests."""
-    clean = {
-        k: v
-        for k, v in os.environ.items()
-        if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
-    }
+    """Run make as a person would (conftest.py has left the make that may be running the tests)."""
+    environment = {**os.environ, **environment}
     return subprocess.run(
-        ["make", *arguments], cwd=cwd, env={**clean, **environment}, capture_output=True, text=True
+        ["make", *arguments], cwd=cwd, env=environment, capture_output=True, text=True
     )
+
+
+def test_a_make_that_a_test_runs_does_not_see_the_one_that_runs_the_tests():
+    told = {"MAKEFLAGS": "kw -- WORKERS=1 FILE=my\\ A=rows.csv", "MAKELEVEL": "1", "MFLAGS": "-kw"}
+    there = {**told, "WORKERS": "1", "FILE": "my A=rows.csv", "A": "kept", "OMP_NUM_THREADS": "1"}
+    conftest.leave_make(there)
+    assert there == {"A": "kept", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
