@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from transformers import MistralConfig, MistralForSequenceClassification
+from transformers import MistralForSequenceClassification
 
 from tests.from_notebook import load
+from tests.small_models import small_mistral
 from utils import bases, evaluation, rewards, tasks
 
 NAMES = ("reward_loss", "scores", "two_answers", "last_column")
@@ -17,19 +18,8 @@ def lesson():
 
 def tiny(seed=0):
     """A small reward model with padding token 3."""
-    torch.manual_seed(seed)
-    return MistralForSequenceClassification(
-        MistralConfig(
-            vocab_size=31,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            pad_token_id=3,
-            num_labels=1,
-        )
-    ).eval()
+    shape = dict(vocab_size=31, hidden_size=32, intermediate_size=64, pad_token_id=3, num_labels=1)
+    return small_mistral(seed, kind=MistralForSequenceClassification, **shape).eval()
 
 
 @pytest.mark.parametrize("count", [1, 3, 8])

@@ -7,25 +7,16 @@ import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
 from safetensors import safe_open
-from transformers import MistralConfig, MistralForCausalLM
 
 from tests.from_notebook import load
+from tests.small_models import small_mistral
 from utils import bases, evaluation, results, tasks, training
 
 
 def tiny(heads, kv_heads, seed):
-    torch.manual_seed(seed)
-    return MistralForCausalLM(
-        MistralConfig(
-            vocab_size=97,
-            hidden_size=48,
-            num_hidden_layers=3,
-            num_attention_heads=heads,
-            num_key_value_heads=kv_heads,
-            intermediate_size=80,
-            max_position_embeddings=64,
-        )
-    ).eval()
+    shape = dict(hidden_size=48, num_hidden_layers=3, intermediate_size=80)
+    shape |= dict(num_attention_heads=heads, max_position_embeddings=64)
+    return small_mistral(seed, kv_heads, **shape).eval()
 
 
 def pair(heads, kv_heads, tokens, seed):

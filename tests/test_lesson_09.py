@@ -3,25 +3,16 @@
 import pytest
 import torch
 from peft import PromptEncoderConfig, get_peft_model
-from transformers import MistralConfig, MistralForCausalLM
 
 from tests.from_notebook import load
+from tests.small_models import small_mistral
 from utils import evaluation, methods, modules, training
 
 
 def tiny(heads, kv_heads, seed):
-    torch.manual_seed(seed)
-    return MistralForCausalLM(
-        MistralConfig(
-            vocab_size=89,
-            hidden_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=heads,
-            num_key_value_heads=kv_heads,
-            intermediate_size=64,
-            max_position_embeddings=64,
-        )
-    ).eval()
+    shape = dict(vocab_size=89, hidden_size=48, intermediate_size=64)
+    shape |= dict(num_attention_heads=heads, max_position_embeddings=64)
+    return small_mistral(seed, kv_heads, **shape).eval()
 
 
 def pair(kind, heads, kv_heads, tokens, hidden, layers, seed):

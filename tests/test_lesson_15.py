@@ -7,9 +7,9 @@ import io
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import MistralConfig, MistralForCausalLM
 
 from tests.from_notebook import load
+from tests.small_models import small_mistral
 from utils import bases, rewards
 
 NAMES = (
@@ -41,19 +41,8 @@ def lesson():
 
 
 def tiny(seed=0):
-    torch.manual_seed(seed)
-    return MistralForCausalLM(
-        MistralConfig(
-            vocab_size=31,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            pad_token_id=3,
-            initializer_range=0.2,
-        )
-    ).eval()
+    shape = dict(vocab_size=31, hidden_size=32, intermediate_size=64, pad_token_id=3)
+    return small_mistral(seed, initializer_range=0.2, **shape).eval()
 
 
 def masks(batch, length, seed):
