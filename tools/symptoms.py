@@ -18,6 +18,7 @@ from tools.pages import Problem, normalise, tags
 from utils import ROOT
 
 SYMPTOMS = ROOT / "docs" / "symptoms.yml"
+CASES = "Twelve cases"  # the heading in lesson 20 below which one looks into a case
 TAG = "symptoms"  # of lesson 20's cells that hold a table
 LESSON = "20"
 
@@ -91,7 +92,9 @@ def table(group, places, folder=""):
                 target = f"{folder}{path.name}#{anchor(heading)}"
                 links.append(f"[{path.name[:2]} · {heading}]({target})")
         if case := one.get("case"):
-            links.append(f"case {case} below" if not folder else f"lesson 20, case {case}")
+            said = f"20 · case {case}" if folder else f"case {case} below"
+            clinic = f"{folder}{places.paths[20].name}" if folder else ""  # else the same page
+            links.append(f"[{said}]({clinic}#{anchor(CASES)})")
         if links:
             rows.append(f"| {one['symptom']} | {one['look']} | {'; '.join(links)} |")
     return "\n".join(rows)
