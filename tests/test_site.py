@@ -46,11 +46,24 @@ def test_the_first_mention_of_a_term_is_linked_and_no_other():
         "https://x.org/rank",
         "rank.py",
         "rank-wise",
+        "<details><summary>A smaller rank?\nThe rank.</summary>",
         "QLoRAs",
     ],
 )
 def test_code_formulas_links_and_headings_hold_no_terms(text):
     assert TERMS.link(text, set()) == text
+
+
+def test_an_answer_in_a_fold_is_linked_and_its_question_is_not():
+    question = "<details><summary>Why not rank 1?</summary>"
+    text = TERMS.link(f"{question}\n\nThe rank is low.\n\n</details>", set())
+    assert text == f"{question}\n\nThe {{term}}`rank <rank>` is low.\n\n</details>"
+
+
+def test_a_word_of_another_meaning_is_not_linked():
+    """Lesson 19 calls a process's number its rank, lesson 18 a password a token."""
+    assert TERMS.foreign(19) == {"rank"} and TERMS.foreign(18) == {"token"}
+    assert TERMS.link("Each has a rank.", TERMS.foreign(19)) == "Each has a rank."
 
 
 def test_links_go_to_pages_or_to_github(tmp_path):
@@ -61,13 +74,13 @@ def test_links_go_to_pages_or_to_github(tmp_path):
         (tmp_path / name).touch()
     text = (
         "[a](../utils/colab.py) [b](05_lora.ipynb) [c](../docs/claims.md) [d](https://x.org) "
-        "[e](../exercises) [f](gone.md)"
+        "[e](../exercises) [f](gone.md) [g](#Break-it:-more) [h](05_lora.ipynb#Try-it)"
     )
     at, github = badges.revision(), f"https://github.com/{REPO}"
     assert stage.point(text, folder, REPO) == (
         f"[a]({github}/blob/{at}/utils/colab.py) [b](05_lora.ipynb) "
         f"[c](../claims.md) [d](https://x.org) [e]({github}/tree/{at}/exercises) "
-        "[f](gone.md)"
+        "[f](gone.md) [g](#break-it-more) [h](05_lora.ipynb#try-it)"
     )
 
 
@@ -132,6 +145,7 @@ def test_every_lesson_is_in_one_part_and_every_need_has_lessons_of_the_design():
     with pytest.raises(ValueError, match=r"docs/course\.yml puts lessons"):
         stage.parts({**there, 99: None})
     for need in stage.course()["needs"]:
+        assert set(need) == {"need", "lessons"}, f"a comma in a need wants quotes: {need}"
         assert need["lessons"] and set(need["lessons"]) <= set(range(21)), need
     answered = {n for _, numbers in stage.needs(there) for n in numbers}
     named = {n for need in stage.course()["needs"] for n in need["lessons"]}
@@ -143,7 +157,7 @@ def test_glossary_names_each_word_once_and_explains_in_sentences():
     words = [w.lower() for e in entries for w in (e["term"], *e.get("also", ()))]
     assert sorted(words) == sorted(set(words))
     for entry in entries:
-        assert set(entry) <= {"term", "also", "means", "lesson"}
+        assert set(entry) <= {"term", "also", "means", "lesson", "not_in"}
         assert entry["means"][0].isupper() and entry["means"].rstrip().endswith("."), entry["term"]
         longest = max(len(s.split()) for s in entry["means"].split(". "))
         assert longest <= 25, f"{entry['term']}: a sentence of {longest} words"

@@ -13,9 +13,11 @@ from utils import ROOT
 
 COURSE, GLOSSARY = ROOT / "docs" / "course.yml", ROOT / "docs" / "glossary.yml"
 README_LINKS = {"../docs/claims.md": "../claims.md", "../README.md": "../index.md"}
-# No mention of a term is looked for in code, formulas, links, pictures, HTML and headings.
+# No mention of a term is looked for in code, formulas, links, pictures, HTML and headings. A line
+# that begins with <details or <summary is HTML up to the next empty line, so no link works in it.
 PROTECTED = re.compile(
-    r"```.*?```|~~~.*?~~~|\$\$.*?\$\$|\$[^$\n]+\$|`[^`]*`|!?\[[^\]]*\]\([^)]*\)|<!--.*?-->|<[^>]*>"
+    r"^ {0,3}</?(?:details|summary)\b.*?(?=\n[ \t]*\n|\Z)"
+    r"|```.*?```|~~~.*?~~~|\$\$.*?\$\$|\$[^$\n]+\$|`[^`]*`|!?\[[^\]]*\]\([^)]*\)|<!--.*?-->|<[^>]*>"
     r"|^#{1,6} .*?$|^ {4}.*?$|https?://\S+",
     re.DOTALL | re.MULTILINE,
 )
@@ -26,12 +28,17 @@ class Terms:
 
     def __init__(self, entries):
         self.of = {}  # a word as pages write it, in lower case: the term it belongs to
+        self.not_in = {entry["term"]: entry.get("not_in", ()) for entry in entries}
         for entry in entries:
             for word in (entry["term"], *entry.get("also", ())):
                 self.of[word.lower()] = entry["term"]
         longest_first = sorted(self.of, key=len, reverse=True)
         words = "|".join(re.escape(word) for word in longest_first)
         self.pattern = re.compile(rf"(?<![\w/.-])({words})(?![\w-]|\.\w)", re.IGNORECASE)
+
+    def foreign(self, number):
+        """Terms that are not linked in lesson `number`: their words mean something else there."""
+        return {term for term, lessons in self.not_in.items() if number in lessons}
 
     def link(self, markdown, seen):
         """The text with links at terms that are not in `seen` yet; those linked are added to it."""
@@ -56,7 +63,7 @@ def course():
 
 
 def glossary():
-    """docs/glossary.yml: a list of {term, also, means, lesson}."""
+    """docs/glossary.yml: a list of {term, also, means, lesson, not_in}."""
     return yaml.safe_load(GLOSSARY.read_text(encoding="utf-8"))
 
 
@@ -98,6 +105,8 @@ def point(markdown, folder, repo):
 
     def one(match):
         target, _, anchor = match[2].partition("#")
+        if not target:  # a place on the same page
+            return f"](#{slug(anchor)})"
         if target.endswith(".ipynb") and anchor:
             return f"]({target}#{slug(anchor)})"
         if target in README_LINKS:
@@ -109,7 +118,7 @@ def point(markdown, folder, repo):
         inside = path.relative_to(folder.parent).as_posix()
         return f"](https://github.com/{repo}/{kind}/{badges.revision()}/{inside})"
 
-    return re.sub(r"(\]\()(?!https?://|#|mailto:)([^)\s]+)\)", one, markdown)
+    return re.sub(r"(\]\()(?!https?://|mailto:)([^)\s]+)\)", one, markdown)
 
 
 def launch_line(filename, repo):
@@ -137,7 +146,7 @@ def shown_width(cell):
 
 def page(notebook, path, repo, terms):
     """A lesson as the site shows it, in place: links, folds, alt texts, heads of tables, terms."""
-    seen, heading = set(), ""
+    seen, heading = terms.foreign(int(path.name[:2])), ""
     notebook.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -164,16 +173,35 @@ def page(notebook, path, repo, terms):
 
 
 def lesson_link(number, there):
-    """[05 LoRA](notebooks/05_lora.ipynb)"""
+    """[05 LoRA](notebooks/05_lora.ipynb), with a space that does not break after the number."""
     path, title, _ = there[number]
-    return f"[{number:02d} {title}](notebooks/{path.name})"
+    return f"[{number:02d}\N{NO-BREAK SPACE}{title}](notebooks/{path.name})"
 
 
-def index(there, measured):
-    """The first page: what the course is, its lessons by part, needs and where to go on."""
+def paragraph(text, beginning):
+    """The one paragraph of `text` that begins with these words."""
+    found = [one for one in text.split("\n\n") if one.startswith(beginning)]
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} paragraphs begin with “{beginning}”; the site needs one")
+    return found[0]
+
+
+def index(there, measured, repo):
+    """The first page: what the course is and for whom, its lessons by part, and where to go on."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    about = readme.split("\n\n")[1]  # the README's first paragraph
-    text = [f"# Parameter-efficient fine-tuning, measured\n\n{about}\n"]
+    about, whom, live = (
+        paragraph(readme, words) for words in ("A course in", "It is for", "- **Live**")
+    )
+    first = lesson_link(min(there), there)
+    text = [
+        f"# Parameter-efficient fine-tuning, measured\n\n{about}\n\n{whom}\n\n"
+        f"**Begin with {first}**, or look up [what you want to do](needs.md). You can read a "
+        "lesson here with its outputs. To run it, follow a link under its title: Colab, Kaggle, "
+        "Binder and Codespaces need nothing on your machine. "
+        f"[The repository](https://github.com/{repo}) says how to install the course.\n\n"
+        f"A number in a lesson is one of three kinds:\n\n{live}\n\n"
+        "On these pages a live number comes from the run that is stored with the lesson.\n"
+    ]
     for part, numbers in parts(there):
         rows = [
             f"| {lesson_link(n, there)} | {there[n][2]} | {badges.cost(f'{n:02d}', measured)[0]} |"
@@ -237,7 +265,7 @@ def stage(target, root=ROOT):
         (target / "notebooks" / path.name).write_text(text, encoding="utf-8")
     claims = (root / "docs" / "claims.md").read_text(encoding="utf-8")
     for name, text in {
-        "index.md": index(there, badges.timings()),
+        "index.md": index(there, badges.timings(), repo),
         "needs.md": needs_page(there),
         "symptoms.md": point(symptoms.page(), root / "notebooks", repo),
         "glossary.md": glossary_page(glossary(), there),
