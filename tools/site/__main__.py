@@ -86,7 +86,8 @@ def build(to):
     numbers = stage.stage(source)
     static = source / "_static"
     mathjax(static / "mathjax")
-    shutil.copy(HERE / "course.css", static)
+    for name in ("course.css", "course.js"):
+        shutil.copy(HERE / name, static)
     shutil.rmtree(pages, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q"]
     command += ["-c", str(HERE), "-d", str(to / "doctrees"), "-E", str(source), str(pages)]
