@@ -4,7 +4,9 @@ python -m tools.site.browse [--pictures FOLDER]
 
 Needs the site's environment and a Chromium: PEFT_COURSE_CHROMIUM, Debian's or Playwright's own.
 At 1280 and 400 pixels, light and dark: nothing is fetched from elsewhere, nothing is wider than the
-page, formulas are drawn, the search finds a lesson, a fold opens, the theme switches.
+page, formulas are drawn, the search finds a lesson, a fold opens, the theme switches. Every page is
+looked at for figures out of shape and for markup that was not made into a page.
+`--pictures docs` makes the README's two pictures anew.
 """
 
 import argparse
@@ -28,6 +30,30 @@ WIDER = """scrolls => {
     if (box.width && box.right > most + 1 && !e.closest(scrolls)) found.push(e.outerHTML);
   }
   return [document.documentElement.scrollWidth - most, found.slice(0, 3).map(e => e.slice(0, 90))];
+}"""
+
+
+# Figures that lost their shape, and markup left in the text (not in code and not in outputs).
+LEFT_OVER = r"""() => {
+  const found = [], article = document.querySelector('.bd-article');
+  if (!article) return found;  // the search's own page
+  for (const e of article.querySelectorAll('img')) {
+    const box = e.getBoundingClientRect();
+    const shape = box.width / box.height / (e.naturalWidth / e.naturalHeight);
+    if (box.height && Math.abs(shape - 1) > 0.03) found.push(`out of shape: ${e.alt}`);
+  }
+  const texts = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
+  for (let t; (t = texts.nextNode()); ) {
+    if (t.parentElement.closest('pre, code, script, style, mjx-container, .cell_output')) continue;
+    if (/\{term\}|\*\*|\]\(|\$[^$\s][^$]*\$|<\/?[a-z]+[ >]|`/.test(t.data))
+      found.push(t.data.trim().slice(0, 90));
+  }
+  return found;
+}"""
+# Where the entry of this page is in the menu of lessons, and the height of the window.
+MENU = """() => {
+  const at = document.querySelector('.bd-links .current.active > a').getBoundingClientRect();
+  return [at.top, at.bottom, innerHeight];
 }"""
 
 
@@ -66,10 +92,15 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         """A server that says nothing."""
 
 
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request, address):
+        """A browser that leaves a page before all of it was sent is no error."""
+
+
 def serve(folder):
     """A server of `folder` on a free port of this machine; (server, address)."""
     handler = functools.partial(Quiet, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = Server(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server, f"http://127.0.0.1:{server.server_port}"
 
@@ -110,6 +141,37 @@ def read_lesson(page, address, where, lesson):
     fits(page, where)
     ratio, text = page.evaluate(CONTRAST)
     check(ratio >= 4.5, f"{where}: {text!r} has a contrast of {ratio:.1f}; 4.5 can be read")
+
+
+def every_page(page, address, where, folder):
+    """Each page fits, its figures have their shape, and no markup is left in its text."""
+    for path in sorted(p for p in folder.rglob("*.html") if "_static" not in p.parts):
+        name = path.relative_to(folder).as_posix()
+        page.goto(f"{address}/{name}")
+        page.evaluate("window.MathJax && MathJax.startup && MathJax.startup.promise.then(() => 1)")
+        fits(page, f"{where}, {name}")
+        found = page.evaluate(LEFT_OVER)
+        check(not found, f"{where}, {name}: {found}")
+
+
+def menu(page, address, where):
+    """The last lesson's entry is seen in the menu, though the menu began at its top."""
+    page.goto(f"{address}/index.html")
+    page.goto(page.locator(".bd-links a[href*='notebooks/']").last.evaluate("e => e.href"))
+    page.wait_for_load_state("load")
+    if page.locator(".primary-toggle:visible").count() and "narrow" in where:
+        page.locator(".primary-toggle:visible").first.click()
+    page.wait_for_timeout(700)  # it slides in
+    top, bottom, height = page.evaluate(MENU)
+    check(0 <= top and bottom <= height, f"{where}: the menu hides this page: {top}, {bottom}")
+
+
+def readme_picture(page, where, to):
+    """The README's picture of this size and theme: the second figure, or the second table."""
+    shown = page.locator("div.cell_output " + ("table" if "narrow" in where else "img")).nth(1)
+    shown.evaluate("e => e.scrollIntoView({block: 'center'})")
+    page.wait_for_timeout(500)
+    page.screenshot(path=to)
 
 
 def search(page, address, where, word, lesson):
@@ -164,26 +226,18 @@ def browse(folder, pictures=None):
                     viewport={"width": width, "height": height}, color_scheme=scheme
                 )
                 page = view.new_page()
-                page.on(
-                    "request",
-                    lambda r: (
-                        None if r.url.startswith((address, "data:")) else outside.append(r.url)
-                    ),
-                )
+                page.on("request", lambda r: asked.append(r.url))
                 page.on("pageerror", lambda e, where=where: errors.append(f"{where}: {e}"))
                 page.goto(f"{address}/index.html")
                 check(theme(page) == scheme, f"{where}: the page is {theme(page)}")
                 fits(page, f"{where}, first page")
-                if pictures:
-                    page.screenshot(path=pictures / f"site_index_{size}_{scheme}.png")
                 read_lesson(page, address, where, lesson)
-                if pictures:
-                    page.screenshot(path=pictures / f"site_lesson_{size}_{scheme}.png")
-                    page.locator("div.cell_output table").first.scroll_into_view_if_needed()
-                    page.screenshot(path=pictures / f"site_table_{size}_{scheme}.png")
-                for other in ("claims", "glossary", "needs"):
-                    page.goto(f"{address}/{other}.html")
-                    fits(page, f"{where}, {other}")
+                if pictures and where in ("wide, light", "narrow, dark"):
+                    page.goto(f"{address}/notebooks/{lesson}.html")
+                    readme_picture(page, where, pictures / f"site_{size}_{scheme}.png")
+                if scheme == "light":
+                    every_page(page, address, where, folder)
+                menu(page, address, where)
                 search(page, address, where, word, lesson)
                 switch(page, where)
                 view.close()
@@ -197,7 +251,7 @@ def browse(folder, pictures=None):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--site", default=ROOT / "build" / "site" / "html", type=pathlib.Path)
-    parser.add_argument("--pictures", type=pathlib.Path, help="store what was seen in this folder")
+    parser.add_argument("--pictures", type=pathlib.Path, help="make the README's pictures here")
     arguments = parser.parse_args()
     if arguments.pictures:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
