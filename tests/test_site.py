@@ -136,6 +136,13 @@ def test_a_table_gets_a_head_with_scopes():
     assert stage.heads(done).count("<thead>") == 1 and 'scope="col"' in stage.heads(done)
 
 
+def test_a_number_with_its_spread_or_unit_is_not_broken():
+    html = "<td>0.97 ± 0.02</td><td>+0.01 (-0.06 to 0.08)</td><td>3 runs to 5 ms, 5 %</td>"
+    assert stage.unbroken(html).replace("\N{NO-BREAK SPACE}", "_") == (
+        "<td>0.97_±_0.02</td><td>+0.01 (-0.06_to_0.08)</td><td>3 runs to 5_ms, 5_%</td>"
+    )
+
+
 # ---- the course as a whole ----
 
 

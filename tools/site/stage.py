@@ -136,6 +136,15 @@ def heads(html):
     return re.sub(first, r"\1<thead>\2</thead>", html, flags=re.DOTALL)
 
 
+def unbroken(html):
+    """A table in which 0.97 ± 0.02, an interval, or a number with its unit stays on one line."""
+    number = r"[-+−]?\d[\d.,]*×?"
+    html = re.sub(
+        rf"({number}) (±|to) (?={number})", "\\1\N{NO-BREAK SPACE}\\2\N{NO-BREAK SPACE}", html
+    )
+    return re.sub(r"(\d) (?=(?:s|ms|MB|GB|GiB|MiB|%|tokens/s)\b|%)", "\\1\N{NO-BREAK SPACE}", html)
+
+
 def shown_width(cell):
     """{"width": "400px"} if the cell's first figure has more pixels than it is to be shown with."""
     for output in cell.outputs:
@@ -168,7 +177,7 @@ def page(notebook, path, repo, terms):
             shown["code_prompt_show"] = "Code: " + re.sub(r"#\s?@title ", "", title).strip()
         for output in cell.outputs:
             if "text/html" in output.get("data", {}):
-                output.data["text/html"] = heads(output.data["text/html"])
+                output.data["text/html"] = unbroken(heads(output.data["text/html"]))
     return notebook
 
 
