@@ -18,7 +18,7 @@ FULL = dict(rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), **COMMON)
 
 
 def against_full(size):
-    """Prompt tuning and full tuning on one base, each with its own grid of five rates."""
+    """Prompt tuning and full tuning on one base, each search begins on its own grid of five rates."""
     return {
         f"prompt-scale-{size}": dict(
             base=f"pocket-{size}", arms=[("sentiment", "prompt", LABELS)], **PROMPT
