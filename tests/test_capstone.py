@@ -29,7 +29,7 @@ def runs(tmp_path_factory):
         cwd=ROOT / "notebooks",
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1500,
         env={
             **os.environ,
             "MPLBACKEND": "Agg",

@@ -210,7 +210,7 @@ def test_the_same_rows_on_a_cluster_of_two_nodes_one_of_which_is_lost(tmp_path):
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": ""}
     command = [sys.executable, str(script), str(tmp_path / "mark")]
     job = subprocess.run(
-        command, capture_output=True, text=True, timeout=500, env=environment, check=False
+        command, capture_output=True, text=True, timeout=1500, env=environment, check=False
     )
     assert job.returncode == 0, (job.stdout + job.stderr)[-3000:]
     line = next(line for line in job.stdout.splitlines() if line.startswith("ROWS "))

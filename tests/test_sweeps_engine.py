@@ -43,6 +43,7 @@ def saved(monkeypatch, tmp_path):
         monkeypatch.setitem(sweeps.SWEEPS, name, plan)
     monkeypatch.setattr(ledger, "ROOT", tmp_path)
     monkeypatch.setenv("INVENTED", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in a worker, whatever the tests run with
     there = Saved()
     monkeypatch.setattr(results, "save", there.save)
     return there
@@ -74,8 +75,7 @@ def runs():
 
 @pytest.mark.parametrize("how", [{"workers": 2}, {"engine": "here"}])
 @pytest.mark.parametrize("name", invented_runs.PLANS)
-def test_the_same_rows_and_runs_as_one_after_another(saved, name, how, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_the_same_rows_and_runs_as_one_after_another(saved, name, how):
     wanted, needed = one_after_another(name)
     sweep(name, **how)
     assert saved.rows() == wanted and [list(r) for r in saved.rows()] == [list(r) for r in wanted]
@@ -228,7 +228,7 @@ def test_a_ray_cluster_of_two_nodes_one_of_which_is_lost_gives_the_same_rows(sav
     command = [sys.executable, str(script), str(tmp_path)]
     environment = {**os.environ, **told}
     job = subprocess.run(
-        command, capture_output=True, text=True, timeout=500, env=environment, check=False
+        command, capture_output=True, text=True, timeout=1500, env=environment, check=False
     )
     assert job.returncode == 0, (job.stdout + job.stderr)[-3000:]
     line = next(line for line in job.stdout.splitlines() if line.startswith("ROWS "))

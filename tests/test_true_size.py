@@ -143,7 +143,7 @@ def small():
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1500,
         env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "closed_network")},
         check=False,
     )
