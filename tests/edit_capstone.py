@@ -24,6 +24,9 @@ for name in ("PEFT_COURSE_QUIET", "PEFT_COURSE_BASE", "PEFT_COURSE_TESTS"):
     os.environ.pop(name, None)  # as a reader's kernel is
 os.environ["TQDM_DISABLE"] = "1"
 
+# A child of a process whose OpenMP has started several threads waits for ever.
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
 from utils import colab, evaluation, instructions  # noqa: E402
 
 CELLS = [

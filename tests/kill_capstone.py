@@ -24,6 +24,9 @@ WORK = pathlib.Path(sys.argv[1])
 for name in ("PEFT_COURSE_QUIET", "PEFT_COURSE_BASE"):
     os.environ.pop(name, None)  # so that checkpoints go where a reader's go
 
+# A child of a process whose OpenMP has started several threads waits for ever.
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
 from utils import capstone, checkpoints, colab, evaluation, instructions  # noqa: E402
 
 CELLS = [
