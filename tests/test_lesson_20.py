@@ -271,7 +271,8 @@ def test_the_page_of_the_site_links_every_lesson_of_the_index():
     there = symptoms.Places().paths
     wanted = {f"{p['lesson']:02d}" for g in symptoms.groups() for one in g["symptoms"]
               for p in one["places"] if p["lesson"] in there}  # fmt: skip
-    assert f"## {symptoms.CASES}" in (there[20].read_text(encoding="utf-8"))  # what cases link to
+    clinic = there[20].read_text(encoding="utf-8")
+    assert f"## {symptoms.CASES}" in clinic and f"## {symptoms.WORKED}" in clinic
     assert linked == wanted | {"20"} and "out of memory at step 40" in page
 
 

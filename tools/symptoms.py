@@ -18,7 +18,8 @@ from tools.pages import Problem, normalise, tags
 from utils import ROOT
 
 SYMPTOMS = ROOT / "docs" / "symptoms.yml"
-CASES = "Twelve cases"  # the heading in lesson 20 below which one looks into a case
+# The headings in lesson 20 below which one looks into case 1, and into the others.
+WORKED, CASES = "Break it: a case worked through", "Twelve cases"
 TAG = "symptoms"  # of lesson 20's cells that hold a table
 LESSON = "20"
 
@@ -94,7 +95,7 @@ def table(group, places, folder=""):
         if case := one.get("case"):
             said = f"20 · case {case}" if folder else f"case {case} below"
             clinic = f"{folder}{places.paths[20].name}" if folder else ""  # else the same page
-            links.append(f"[{said}]({clinic}#{anchor(CASES)})")
+            links.append(f"[{said}]({clinic}#{anchor(WORKED if case == 1 else CASES)})")
         if links:
             rows.append(f"| {one['symptom']} | {one['look']} | {'; '.join(links)} |")
     return "\n".join(rows)
