@@ -87,7 +87,7 @@ def test_links_go_to_pages_or_to_github(tmp_path):
 def test_a_staged_lesson_has_folds_alt_texts_and_no_outside_pictures(tmp_path):
     notebook = good()
     notebook.cells.insert(2, nbformat.v4.new_markdown_cell("## What is forgotten"))
-    notebook.cells[4].source = "# @title Draw the losses\nprint(1)"
+    notebook.cells[4].source = "# @title Figure: the losses\nprint(1)"
     notebook.cells[4].metadata.tags = ["hide-input"]
     made = staged(pages.normalise(notebook), tmp_path)
     assert "![" not in made.cells[0].source
@@ -96,7 +96,7 @@ def test_a_staged_lesson_has_folds_alt_texts_and_no_outside_pictures(tmp_path):
     assert "hide-input" in made.cells[1].metadata.tags
     assert made.cells[3].metadata.mystnb["image"]["alt"].endswith("“What is forgotten”")
     assert made.cells[4].source == "print(1)"
-    assert made.cells[4].metadata.mystnb["code_prompt_show"] == "Code: Draw the losses"
+    assert made.cells[4].metadata.mystnb["code_prompt_show"] == "Code: the losses"
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ linkcheck_anchors = False
 html_theme = "sphinx_book_theme"
 html_static_path = [os.environ["COURSE_STATIC"]]
 html_css_files, html_js_files = ["course.css"], ["course.js"]
+html_favicon = "favicon.svg"
 mathjax_path = "mathjax/tex-svg.js"
 html_baseurl = f"https://{_owner}.github.io/{_name}/"
 html_context = {"default_mode": "auto"}
