@@ -66,7 +66,8 @@ def write(tmp_path, text, name="job.py"):
 
 
 def test_two_processes_run_and_what_they_print_comes_back(launch, tmp_path):
-    script = write(tmp_path, "import os, sys\nprint('rank', os.environ['RANK'], *sys.argv[1:])")
+    line = "' '.join(['rank', os.environ['RANK'], *sys.argv[1:]]) + '\\n'"  # in one piece each
+    script = write(tmp_path, f"import os, sys\nsys.stdout.write({line})")
     text = launch(script, "a", 7)
     assert "rank 0 a 7" in text and "rank 1 a 7" in text and "rank 2" not in text
 

@@ -174,7 +174,9 @@ def page(notebook, path, repo, terms):
             shown["code_prompt_show"] = "Set-up"
         elif FOLDED in tags(cell) and TITLE.match(cell.source):
             title, _, cell.source = cell.source.partition("\n")
-            shown["code_prompt_show"] = "Code: " + re.sub(r"#\s?@title (Figure: )?", "", title).strip()
+            shown["code_prompt_show"] = (
+                "Code: " + re.sub(r"#\s?@title (Figure: )?", "", title).strip()
+            )
         for output in cell.outputs:
             if "text/html" in output.get("data", {}):
                 output.data["text/html"] = unbroken(heads(output.data["text/html"]))
