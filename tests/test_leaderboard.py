@@ -167,3 +167,25 @@ def test_what_is_not_finished_is_named_and_what_was_stored_is_kept(quick, tmp_pa
     said = capsys.readouterr().out
     assert "pocket-m, facts: not finished; its stored rows are kept" in said
     assert "pocket-s, sentiment: not finished; left out" in said
+
+
+# Searched before there was the rule; lesson 11 says so where it shows them.
+OLDER = {("pocket-m", "sentiment")}
+
+
+@pytest.mark.parametrize("arm", leaderboard.ARMS)
+@pytest.mark.parametrize("base", leaderboard.BASES)
+def test_a_stored_winner_has_three_seeds_and_lies_inside_its_grid(base, arm):
+    rows = results.select(results.load("leaderboard")["rows"], base=base, arm=arm)
+    for task in {r["task"] for r in rows if (base, r["task"]) not in OLDER}:
+        for count in set(leaderboard.SEARCHED_ON.values()):
+            searched = [
+                r
+                for r in results.select(rows, task=task, count=count)
+                if r["seed"] in leaderboard.SEARCH_SEEDS
+            ]
+            (chosen,) = {r["lr"] for r in searched if r["chosen"]}
+            seeds = [r["seed"] for r in searched if r["lr"] == chosen]
+            assert sorted(seeds) == list(leaderboard.SEARCH_SEEDS), (task, count)
+            rates = {r["lr"] for r in searched}
+            assert min(rates) < chosen < max(rates), (task, count, chosen, rates)
