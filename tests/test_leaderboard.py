@@ -151,6 +151,18 @@ def test_one_more_method_is_one_more_line(quick, monkeypatch):
     assert len([r for r in rows if r["arm"] == "dummy" and r["chosen"]]) == 20
 
 
+def test_a_large_base_is_searched_on_all_rows_with_three_seeds(quick):
+    leaderboard.race_large("pocket-xs", only=("facts",), engine="here")
+    for arm, (_, _, rates) in leaderboard.ARMS.items():
+        mine = results.select(quick.rows, arm=arm)
+        (chosen,) = {r["lr"] for r in mine if r["chosen"]}
+        assert [r["seed"] for r in mine if r["chosen"]] == list(leaderboard.SEARCH_SEEDS)
+        searched = {r["lr"] for r in mine}
+        assert set(rates[1:4]) <= searched and min(searched) < chosen < max(searched)
+        assert {r["count"] for r in mine} == {300}
+    assert quick.settings["seeds"] == leaderboard.SEARCH_SEEDS
+
+
 def test_what_is_not_finished_is_named_and_what_was_stored_is_kept(quick, tmp_path, capsys):
     (tmp_path / "results").mkdir()
     there = [
