@@ -143,7 +143,7 @@ FORWARD = {"POLY": {"task_ids": 0}, "MULTITASK_PROMPT_TUNING": {"task_ids": 0}} 
 
 
 def config_of(name, folder):
-    """The configuration of a type; XLORA gets an adapter of its own to mix, saved in the folder."""
+    """The configuration of a type; XLORA gets two adapters of its own to mix, saved in the folder."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
     made = PEFT_TYPE_TO_CONFIG_MAPPING[name]
@@ -154,10 +154,16 @@ def config_of(name, folder):
     if name == "XLORA":
         from peft import LoraConfig, get_peft_model
 
-        one = get_peft_model(bases.load(BASE)[0], LoraConfig(target_modules=LINEAR))
-        one.save_pretrained(folder)
+        # Two that change something: beside one, or untrained ones, any gate would merge.
+        adapters = {}
+        for number in ("0", "1"):
+            torch.manual_seed(int(number))
+            plain = LoraConfig(target_modules=LINEAR, init_lora_weights=False)
+            one = get_peft_model(bases.load(BASE)[0], plain)
+            adapters[number] = f"{folder}/{number}"
+            one.save_pretrained(adapters[number])
         hidden = one.config.hidden_size
-        options |= {"hidden_size": hidden, "adapters": {"0": str(folder)}, "xlora_size": 16}
+        options |= {"hidden_size": hidden, "adapters": adapters, "xlora_size": 16}
     return made(task_type="CAUSAL_LM", **options)
 
 
