@@ -413,6 +413,12 @@ def test_the_guard_before_a_push(tmp_path):
         "log.txt holds a path of this machine",
         "optimizer.pt is a pickle",
     ]
+    # Whatever is below the folder goes along, too.
+    (folder / "checkpoint-40").mkdir()
+    (folder / "optimizer.pt").rename(folder / "checkpoint-40" / "optimizer.pt")
+    assert unfit(folder)[0] == "optimizer.pt is a pickle"
+    (folder / "adapter_model.safetensors").unlink()
+    assert "there are no safetensors" in unfit(folder)
 
 
 # ---- SmolLM2 ----

@@ -56,6 +56,14 @@ def test_the_winner_has_the_best_mean_and_lies_inside_its_grid(name):
 
 
 @pytest.mark.parametrize("name", PLANNED)
+def test_every_rate_of_the_plan_was_run(name):
+    plan, made = sweeps.SWEEPS[name], arms(name)
+    for task, method, options in plan["arms"]:
+        run = {r["lr"] for r in made[task, method, json.dumps(options)]}
+        assert set(sweeps.rates_of(plan, method, options)) <= run, (name, method, options)
+
+
+@pytest.mark.parametrize("name", PLANNED)
 def test_what_a_lesson_runs_again_carries_its_wobble(name):
     for task, method, options in sweeps.SWEEPS[name].get("live", ()):
         rows = arms(name).get((task, method, json.dumps(options)), ())

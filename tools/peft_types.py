@@ -143,7 +143,7 @@ FORWARD = {"POLY": {"task_ids": 0}, "MULTITASK_PROMPT_TUNING": {"task_ids": 0}} 
 
 
 def config_of(name, folder):
-    """The configuration of a type; XLORA gets two adapters of its own to mix, saved in the folder."""
+    """The configuration of a type; XLORA gets two adapters of its own to mix, in the folder."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
     made = PEFT_TYPE_TO_CONFIG_MAPPING[name]
