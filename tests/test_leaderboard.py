@@ -163,6 +163,16 @@ def test_a_large_base_is_searched_on_all_rows_with_three_seeds(quick):
     assert quick.settings["seeds"] == leaderboard.SEARCH_SEEDS
 
 
+def test_a_task_of_a_large_base_that_is_not_raced_keeps_its_stored_rows(quick, tmp_path, capsys):
+    (tmp_path / "results").mkdir()
+    there = [{"task": "facts", "arm": "old"}, {"task": "sentiment", "arm": "old"}]
+    file = tmp_path / "results" / "leaderboard-pocket-xs.json"
+    file.write_text(json.dumps({"settings": {}, "provenance": {}, "rows": there}))
+    leaderboard.race_large("pocket-xs", only=("facts",), engine="here")
+    assert there[1] in quick.rows and there[0] not in quick.rows
+    assert "stored before: sentiment" in capsys.readouterr().out
+
+
 def test_what_is_not_finished_is_named_and_what_was_stored_is_kept(quick, tmp_path, capsys):
     (tmp_path / "results").mkdir()
     there = [
@@ -179,6 +189,10 @@ def test_what_is_not_finished_is_named_and_what_was_stored_is_kept(quick, tmp_pa
     said = capsys.readouterr().out
     assert "pocket-m, facts: not finished; its stored rows are kept" in said
     assert "pocket-s, sentiment: not finished; left out" in said
+
+
+# What the leaderboard does not have.
+NOT_RACED = {("pocket-m", "cloze"), ("smollm", "cloze")}
 
 
 def lies_inside(searched):
@@ -203,7 +217,3 @@ def test_a_stored_winner_has_three_seeds_and_lies_inside_its_grid(base, arm, tas
         found = results.select(rows, count=count)
         lies_inside([r for r in found if r["seed"] in leaderboard.SEARCH_SEEDS])
     assert rows
-
-
-# What the leaderboard does not have.
-NOT_RACED = {("pocket-m", "cloze"), ("smollm", "cloze")}

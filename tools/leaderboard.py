@@ -14,7 +14,7 @@ instructions and in cloze form, for a prompt alone cannot teach the first. Two c
 an adapter of noise whose update has the trained one's norm in every layer.
 
 SmolLM2 gets what two cores can afford: all rows only, three seeds, no noise (one of its 48 held-out rows is .021, so that a single
-answer that flips would pass the limit), grids that begin with an arm's middle three rates and grow.
+answer that flips would exceed the limit), grids that begin with an arm's middle three rates and grow.
 
 One more method is one more line in ARMS, with a function in utils.methods.METHODS that sets it up.
 """
@@ -372,8 +372,13 @@ def rows_of_arm_on_all(ledger, base, task, arm):
 
 
 def race_large(base, only=tuple(TASKS), **how):
-    """The race of a base that is too large for all sizes and noises, at its own budget; saved task by task."""
-    about, by_task = bases.BASES[base], {}
+    """The race of a base that is too large for all sizes and noises, at its own budget; saved task by task.
+
+    Of a task that is not raced this time, or not finished, the rows stored before are kept, and it is named.
+    """
+    about, by_task, name = bases.BASES[base], {}, f"leaderboard-{base}"
+    stored = (results.DATA / "results" / f"{name}.json").exists()
+    before = results.load(name)["rows"] if stored else []
     steps, batch_size, rate, warmup = about.budget(STEPS, BATCH, 1.0, 8)
     asked = [fact["prompt"] for fact in evaluation.facts()[:4]]
     untouched = dict(zip(asked, evaluation.answers(*bases.load(base), asked, max_new_tokens=6)))
@@ -392,9 +397,11 @@ def race_large(base, only=tuple(TASKS), **how):
 
     def task_done(on, its_rows):
         by_task[on[1]] = its_rows
-        rows = [row for task in TASKS if task in by_task for row in by_task[task]]
-        path = results.save(f"leaderboard-{base}", rows, settings)
-        print(f"{len(rows)} rows in {path.name}")
+        kept = [row for row in before if row["task"] not in by_task]
+        rows = [row for task in TASKS for row in by_task.get(task, results.select(kept, task=task))]
+        path = results.save(name, rows, settings)
+        old = ", ".join(dict.fromkeys(row["task"] for row in kept))
+        print(f"{len(rows)} rows in {path.name}" + (f"; stored before: {old}" if old else ""))
 
     raced(searches(base, only, rows_of_arm_on_all), task_done, f"leaderboard, {base}", **how)
 
